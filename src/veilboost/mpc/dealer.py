@@ -1,0 +1,98 @@
+"""The dealer: runs the public program on hollow shares and makes the correlated randomness for it.
+
+It receives nothing from the owners but their greetings: shapes and order are public, so it knows them itself. It runs
+ahead of the owners as far as the transport lets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NoReturn, cast
+
+import numpy as np
+
+from veilboost.mpc.correlations import Correlation, Domain, Field, Mask
+from veilboost.mpc.prg import Stream
+from veilboost.mpc.ring import Words
+from veilboost.mpc.session import Dealt, Exchanged, Opening, Session, corrected_owner, zero_sharing
+from veilboost.mpc.shares import Shape, Shared, SharedBits
+from veilboost.mpc.transport.base import Octets, Transport
+
+
+class DealerSession(Session):
+    """The session of the dealer.
+
+    Parameters
+    ----------
+    keys
+        The keys of this epoch, one for each owner.
+    """
+
+    def __init__(self, transport: Transport, owners: Sequence[str], keys: Sequence[bytes]) -> None:
+        super().__init__(transport, owners, transport.name, None)
+        self._keys = tuple(keys)
+
+    def streams(self, number: int) -> dict[int, Stream]:
+        return {owner: Stream(key, number) for owner, key in enumerate(self._keys)}
+
+    def correlate(self, correlation: Correlation) -> Dealt:
+        number = self.next_number()
+        streams = self.streams(number)
+        totals = []
+        for field in correlation.masks:
+            total = streams[0].words(*field.shape)
+            for owner in range(1, len(self.owners)):
+                total = field.domain.combine(total, streams[owner].words(*field.shape))
+            totals.append(total)
+        earlier = [cast(Words, mask.total) for mask in correlation.earlier]
+        values = correlation.derive(*totals, *earlier)
+        corrected = corrected_owner(number, len(self.owners))
+        corrections = []
+        for field, value in zip(correlation.derived, values, strict=True):
+            share = value.reshape(-1)
+            for owner, stream in streams.items():
+                if owner != corrected:
+                    share = field.domain.remove(share, stream.words(field.size))
+            corrections.append(share)
+        if corrections:
+            self._send(corrected, corrections[0] if len(corrections) == 1 else np.concatenate(corrections))
+        masks = [
+            Mask(field.hold(None, None), total) for field, total in zip(correlation.masks, totals, strict=True)
+        ]
+        return Dealt(
+            cast("list[Mask[Shared] | Mask[SharedBits]]", masks), [f.hold(None, None) for f in correlation.derived]
+        )
+
+    def deal(self, receiver: int, make: Callable[[], Words], shape: Shape) -> Words | None:
+        self._send(receiver, make())
+        return None
+
+    def open_masked(self, *openings: Opening) -> list[Words]:
+        self._no_shares()
+
+    def exchange_masked(self, value: Shared) -> Exchanged:
+        streams = self.streams(self.next_number())
+        return Exchanged(value, None, [stream.words(*value.shape) for stream in streams.values()])
+
+    def pass_masked(self, sender: int, receivers: Sequence[int], payload: Octets | None, size: int) -> Octets | None:
+        return None
+
+    def share(self, owner: int, words: Words | None, shape: Shape) -> Shared:
+        return Shared(None, None, shape)
+
+    def share_bits(self, owner: int, words: Words | None, shape: Shape, count: int) -> SharedBits:
+        return SharedBits(None, None, count, shape)
+
+    def disclose(self, value: Shared | SharedBits, to: str, what: str, why: str) -> Words | None:
+        if isinstance(value, Shared):
+            self.correlate(zero_sharing(Field(Domain.RING, value.shape)))
+        else:
+            self.correlate(zero_sharing(Field(Domain.BITS, value.shape, value.count)))
+        self._enter(value, to, what, why)
+        return None
+
+    def _send(self, owner: int, words: Words) -> None:
+        self.transport.send(self.owners[owner], np.ascontiguousarray(words).reshape(-1).view(np.uint8))
+
+    def _no_shares(self) -> NoReturn:
+        raise TypeError("the dealer holds no shares to open: return before this step where session.dealing")

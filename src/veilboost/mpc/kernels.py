@@ -1,0 +1,208 @@
+"""Compiled kernels of the engine; together with trees/kernels.py the only importers of numba.
+
+Every kernel has an explicit signature, releases the GIL and is cached on disk, so that a new process loads machine code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from veilboost.mpc.ring import WORD, Words, words_for
+
+Slots = npt.NDArray[np.uint32]
+Bins = npt.NDArray[np.uint16]
+Starts = npt.NDArray[np.int64]
+Table = npt.NDArray[np.unsignedinteger[Any]]
+
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+
+def compiled(*signatures: str) -> Callable[[Kernel], Kernel]:
+    """Compile a kernel for the given argument types when the module is loaded, or load it from the cache."""
+    decorate: Callable[[Kernel], Kernel] = numba.njit(list(signatures), cache=True, nogil=True)
+    return decorate
+
+
+@compiled("void(uint64[::1], uint64[:, ::1])")
+def _transpose(words: Words, planes: Words) -> None:
+    width, count = planes.shape[0], words.shape[0]
+    block = np.zeros(64, dtype=np.uint64)
+    for column in range(planes.shape[1]):
+        start = column * 64
+        for row in range(64):
+            block[row] = words[start + row] if start + row < count else np.uint64(0)
+        # Swap ever smaller squares of bits off the diagonal (Warren, Hacker's Delight, section 7-3).
+        step = np.uint64(32)
+        mask = np.uint64(0x00000000FFFFFFFF)
+        while step != np.uint64(0):
+            row = np.uint64(0)
+            while row < np.uint64(64):
+                swap = ((block[row] >> step) ^ block[row + step]) & mask
+                block[row] ^= swap << step
+                block[row + step] ^= swap
+                row = (row + step + np.uint64(1)) & ~step
+            step >>= np.uint64(1)
+            mask ^= mask << step
+        for plane in range(width):
+            planes[plane, column] = block[plane]
+
+
+def transpose_bits(words: Words, width: int) -> Words:
+    """Planes (width, ceil(count / 64)) of words (count,): bit i of word 64 w + k becomes bit k of planes[i, w]."""
+    planes = np.empty((width, words_for(words.size)), dtype=WORD)
+    _transpose(np.ascontiguousarray(words), planes)
+    return planes
+
+
+@compiled("void(uint64[:, ::1], uint64[::1])")
+def _gather(planes: Words, words: Words) -> None:
+    for plane in range(planes.shape[0]):
+        bit = np.uint64(plane)
+        for position in range(words.shape[0]):
+            element = (planes[plane, position >> 6] >> np.uint64(position & 63)) & np.uint64(1)
+            words[position] |= element << bit
+
+
+def gather_words(planes: Words, count: int) -> Words:
+    """The inverse of `transpose_bits`: words (count,) whose bit i is element of planes[i]; at most 64 planes."""
+    words = np.zeros(count, dtype=WORD)
+    _gather(np.ascontiguousarray(planes), words)
+    return words
+
+
+@compiled("int64(uint64[::1], uint32[::1])")
+def _shuffle(random_words: Words, permutation: Slots) -> int:
+    size = permutation.shape[0]
+    for position in range(size):
+        permutation[position] = position
+    drawn = 0
+    for position in range(size - 1, 0, -1):
+        # Lemire's exact method: the high half of word * bound, rejecting the few words that would make it uneven.
+        bound = np.uint64(position + 1)
+        while True:
+            if drawn == random_words.shape[0]:
+                return -1
+            word = random_words[drawn]
+            drawn += 1
+            low_product = (word & np.uint64(0xFFFFFFFF)) * bound
+            middle = (word >> np.uint64(32)) * bound + (low_product >> np.uint64(32))
+            low_half = (middle << np.uint64(32)) | (low_product & np.uint64(0xFFFFFFFF))
+            if low_half >= bound or low_half >= (np.uint64(0) - bound) % bound:
+                break
+        other = middle >> np.uint64(32)
+        moved = permutation[position]
+        permutation[position] = permutation[other]
+        permutation[other] = moved
+    return drawn
+
+
+#: Words beyond one per element that a shuffle may reject; more are needed with a probability below 2^-1000.
+SHUFFLE_SPARE = 64
+
+
+def shuffle(random_words: Words, size: int) -> Slots:
+    """A uniformly random permutation of `size` elements from size + SHUFFLE_SPARE uniform words (Fisher-Yates)."""
+    permutation = np.empty(size, dtype=np.uint32)
+    if _shuffle(random_words, permutation) < 0:
+        raise RuntimeError("the random words for a shuffle ran out, which has a negligible probability")
+    return permutation
+
+
+@compiled("void(uint64[:, ::1], uint16[::1], int64[::1], int64[::1], uint64[:, ::1])")
+def add_slots(values: Words, slot_bins: Bins, slot_starts: Starts, bin_starts: Starts, sums: Words) -> None:
+    """sums[bin_starts[f] + slot_bins[s]] += values[s] for the slots s of every feature f; rows of vectors."""
+    width = values.shape[1]
+    for feature in range(bin_starts.shape[0]):
+        base = bin_starts[feature]
+        for slot in range(slot_starts[feature], slot_starts[feature + 1]):
+            target = base + slot_bins[slot]
+            for column in range(width):
+                sums[target, column] += values[slot, column]
+
+
+@compiled("void(uint64[:, ::1], uint16[:, ::1], int64[::1], uint64[:, ::1])")
+def add_rows(values: Words, row_bins: Bins, bin_starts: Starts, sums: Words) -> None:
+    """sums[bin_starts[f] + row_bins[f, i]] += values[i] for all rows i of every feature f."""
+    rows, width = values.shape
+    for feature in range(row_bins.shape[0]):
+        base = bin_starts[feature]
+        for row in range(rows):
+            target = base + row_bins[feature, row]
+            for column in range(width):
+                sums[target, column] += values[row, column]
+
+
+@compiled("void(uint64[:, ::1], uint32[:, ::1], int64[::1], uint64[:, ::1])")
+def add_permuted(values: Words, places: Slots, slot_starts: Starts, slots: Words) -> None:
+    """slots[slot_starts[f] + places[f, i]] += values[i]."""
+    rows, width = values.shape
+    for feature in range(places.shape[0]):
+        base = slot_starts[feature]
+        for row in range(rows):
+            target = base + places[feature, row]
+            for column in range(width):
+                slots[target, column] += values[row, column]
+
+
+_TABLES = ("uint8", "uint16", "uint32", "uint64")
+
+
+@compiled(*(f"void({t}[::1], uint32[:, ::1], int64[::1], {t}[::1])" for t in _TABLES))
+def xor_permuted(slots: Table, places: Slots, slot_starts: Starts, rows: Table) -> None:
+    """rows[i] ^= slots[slot_starts[f] + places[f, i]], for all features f."""
+    for feature in range(places.shape[0]):
+        base = slot_starts[feature]
+        for row in range(rows.shape[0]):
+            rows[row] ^= slots[base + places[feature, row]]
+
+
+@compiled(*(f"void({t}[::1], uint16[:, ::1], int64[::1], {t}[::1])" for t in _TABLES))
+def xor_rows(table: Table, row_bins: Bins, bin_starts: Starts, rows: Table) -> None:
+    """rows[i] ^= table[bin_starts[f] + row_bins[f, i]], for all features f."""
+    for feature in range(row_bins.shape[0]):
+        base = bin_starts[feature]
+        for row in range(rows.shape[0]):
+            rows[row] ^= table[base + row_bins[feature, row]]
+
+
+@compiled(*(f"void({t}[::1], uint16[::1], int64[::1], int64[::1], {t}[::1])" for t in _TABLES))
+def xor_slots(table: Table, slot_bins: Bins, slot_starts: Starts, bin_starts: Starts, slots: Table) -> None:
+    """slots[s] ^= table[bin_starts[f] + slot_bins[s]] for the slots s of every feature f."""
+    for feature in range(bin_starts.shape[0]):
+        base = bin_starts[feature]
+        for slot in range(slot_starts[feature], slot_starts[feature + 1]):
+            slots[slot] ^= table[base + slot_bins[slot]]
+
+
+@compiled("void(uint64[::1], int64[:, ::1], uint64[:, ::1], uint64[:, ::1])")
+def add_dense(matrix: Words, blocks: Starts, values: Words, sums: Words) -> None:
+    """sums += matrix^T values, block by block.
+
+    Every row of `blocks` is (first row, rows, columns, first column, first matrix element).
+    """
+    width = values.shape[1]
+    for block in range(blocks.shape[0]):
+        first_row, rows, columns, first_column, element = blocks[block]
+        for row in range(first_row, first_row + rows):
+            for column in range(first_column, first_column + columns):
+                entry = matrix[element]
+                element += 1
+                for vector in range(width):
+                    sums[column, vector] += entry * values[row, vector]
+
+
+@compiled(*(f"void(uint64[::1], int64[:, ::1], {t}[::1], {t}[::1])" for t in _TABLES))
+def xor_dense(matrix: Words, blocks: Starts, table: Table, rows_out: Table) -> None:
+    """rows_out[row] ^= XOR of table[column] over the odd entries of the matrix; blocks as in `add_dense`."""
+    for block in range(blocks.shape[0]):
+        first_row, rows, columns, first_column, element = blocks[block]
+        for row in range(first_row, first_row + rows):
+            for column in range(first_column, first_column + columns):
+                if matrix[element] & np.uint64(1):
+                    rows_out[row] ^= table[column]
+                element += 1

@@ -1,0 +1,1 @@
+"""Published protocols on shares; one page each in docs/protocols/."""

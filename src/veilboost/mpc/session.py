@@ -1,0 +1,316 @@
+"""A session: one participant's view of one run of a public program.
+
+Everything that a participant sends passes through this module, in one of these forms:
+
+- `Session.open_masked`: value plus a uniform one-time mask, to all owners;
+- `Session.exchange_masked`: own share minus a uniform one-time mask of one's own, to all owners;
+- `Session.pass_masked`: words that the caller has masked with a stream or drawn uniformly (incidence only);
+- `Session.share`: uniform shares of an owner's own input;
+- `Session.disclose`: a value for one receiver, entered in the ledger;
+- `Session.deal`: the dealer's corrections, uniform for who receives them.
+
+All participants number correlations alike, so that the stream of a number is expanded once by each owner that needs it
+and by the dealer; a session never gives a number out twice.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from secrets import token_bytes
+from typing import cast
+
+import numpy as np
+
+from veilboost.errors import MaskReuseError
+from veilboost.mpc.correlations import Correlation, Domain, Field, Mask
+from veilboost.mpc.ledger import Disclosure
+from veilboost.mpc.prg import KEY_BYTES, Stream
+from veilboost.mpc.ring import WORD, Words
+from veilboost.mpc.shares import Shape, Shared, SharedBits
+from veilboost.mpc.transport.base import Octets, Transport
+
+Opening = tuple[Shared, Mask[Shared]] | tuple[SharedBits, Mask[SharedBits]]
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """What a participant holds of one correlation."""
+
+    masks: Sequence[Mask[Shared] | Mask[SharedBits]]
+    derived: Sequence[Shared | SharedBits]
+
+    def ring_mask(self, position: int) -> Mask[Shared]:
+        return cast("Mask[Shared]", self.masks[position])
+
+    def bits_mask(self, position: int) -> Mask[SharedBits]:
+        return cast("Mask[SharedBits]", self.masks[position])
+
+    def ring(self, position: int) -> Shared:
+        return cast(Shared, self.derived[position])
+
+    def bits(self, position: int) -> SharedBits:
+        return cast(SharedBits, self.derived[position])
+
+
+@dataclass(frozen=True)
+class Exchanged:
+    """A shared value of which every owner has sent the others its share minus a mask of its own.
+
+    Attributes
+    ----------
+    value
+        The shared value.
+    total
+        Own share plus the others' masked shares, which is the value minus the others' masks; None at the dealer.
+    masks
+        Every owner's mask: only at the dealer.
+    """
+
+    value: Shared
+    total: Words | None
+    masks: Sequence[Words] | None
+
+
+class Session(ABC):
+    """What the owners' and the dealer's sessions have in common.
+
+    Attributes
+    ----------
+    owners
+        Names of the owners in the order of the job file.
+    dealer
+        Name of the dealer.
+    holder
+        Position of this participant among the owners; None at the dealer.
+    rounds
+        Communication rounds so far.
+    ledger
+        Disclosures so far; the same at every participant of the program.
+    """
+
+    def __init__(self, transport: Transport, owners: Sequence[str], dealer: str, holder: int | None) -> None:
+        self.transport = transport
+        self.owners = tuple(owners)
+        self.dealer = dealer
+        self.holder = holder
+        self.rounds = 0
+        self.ledger: list[Disclosure] = []
+        self._next_number = 0
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(name={self.transport.name!r}, owners={self.owners}, redacted)"
+
+    @property
+    def dealing(self) -> bool:
+        """Whether this is the dealer, whose shares are hollow."""
+        return self.holder is None
+
+    def next_number(self) -> int:
+        """A correlation number that has not been used in this epoch."""
+        number = self._next_number
+        if number >= 1 << 63:
+            raise MaskReuseError("this epoch has used up its correlation numbers; resume the job to begin a new epoch")
+        self._next_number += 1
+        return number
+
+    def constant(self, words: Words) -> Shared:
+        """A public array as a shared one."""
+        zeros = None if self.dealing else np.zeros(words.shape, dtype=WORD)
+        return Shared(self.holder, zeros, words.shape) + words
+
+    @abstractmethod
+    def streams(self, number: int) -> dict[int, Stream]:
+        """The streams of a correlation number by owner: one's own at an owner, all of them at the dealer."""
+
+    @abstractmethod
+    def correlate(self, correlation: Correlation) -> Dealt:
+        """The next correlation of the public program."""
+
+    @abstractmethod
+    def deal(self, receiver: int, make: Callable[[], Words], shape: Shape) -> Words | None:
+        """The dealer computes words and sends them to one owner, who gets them; the others get None."""
+
+    @abstractmethod
+    def open_masked(self, *openings: Opening) -> list[Words]:
+        """Open value + mask (ring) or value XOR mask (bits) to all owners, all in one round.
+
+        Each mask is spent. Every owner learns sums of its peers' uniformly random words only. Not for the dealer.
+        """
+
+    @abstractmethod
+    def exchange_masked(self, value: Shared) -> Exchanged:
+        """Every owner sends its share minus a fresh uniform mask of its own to all others, in one round."""
+
+    @abstractmethod
+    def pass_masked(self, sender: int, receivers: Sequence[int], payload: Octets | None, size: int) -> Octets | None:
+        """One owner sends `size` uniformly distributed bytes to others; receivers get them, everybody else None."""
+
+    @abstractmethod
+    def share(self, owner: int, words: Words | None, shape: Shape) -> Shared:
+        """An owner shares its own input; the others and the dealer pass None."""
+
+    @abstractmethod
+    def share_bits(self, owner: int, words: Words | None, shape: Shape, count: int) -> SharedBits:
+        """An owner shares its own packed bits; the others and the dealer pass None."""
+
+    @abstractmethod
+    def disclose(self, value: Shared | SharedBits, to: str, what: str, why: str) -> Words | None:
+        """Let one participant learn a value; the entry in the ledger says what and why.
+
+        Shares are made fresh with a sharing of zero before they leave, so that they say no more than their sum.
+        """
+
+    def _enter(self, value: Shared | SharedBits, to: str, what: str, why: str) -> None:
+        shape = value.shape if isinstance(value, Shared) else (*value.shape[:-1], value.count)
+        self.ledger.append(Disclosure(to, what, why, shape, self.rounds))
+
+
+class OwnerSession(Session):
+    """The session of a data owner.
+
+    Parameters
+    ----------
+    key
+        The key of this epoch that this owner has in common with the dealer.
+    """
+
+    def __init__(self, transport: Transport, owners: Sequence[str], dealer: str, key: bytes) -> None:
+        super().__init__(transport, owners, dealer, tuple(owners).index(transport.name))
+        self._key = key
+        self._others = [peer for peer in self.owners if peer != transport.name]
+        self._input_key = token_bytes(KEY_BYTES)
+        self._inputs = 0
+
+    @property
+    def me(self) -> int:
+        """Position of this owner."""
+        return cast(int, self.holder)
+
+    def streams(self, number: int) -> dict[int, Stream]:
+        return {self.me: Stream(self._key, number)}
+
+    def correlate(self, correlation: Correlation) -> Dealt:
+        number = self.next_number()
+        stream = self.streams(number)[self.me]
+        masks = [Mask(field.hold(self.holder, stream.words(*field.shape))) for field in correlation.masks]
+        if corrected_owner(number, len(self.owners)) == self.me and correlation.derived:
+            sizes = [field.size for field in correlation.derived]
+            flat = self._receive_words(self.dealer, sum(sizes))
+            parts = np.split(flat, np.cumsum(sizes)[:-1])
+        else:
+            parts = [stream.words(field.size) for field in correlation.derived]
+        derived = [
+            field.hold(self.holder, part.reshape(field.shape))
+            for field, part in zip(correlation.derived, parts, strict=True)
+        ]
+        return Dealt(cast("list[Mask[Shared] | Mask[SharedBits]]", masks), derived)
+
+    def deal(self, receiver: int, make: Callable[[], Words], shape: Shape) -> Words | None:
+        if receiver != self.me:
+            return None
+        return self._receive_words(self.dealer, int(np.prod(shape, dtype=np.int64))).reshape(shape)
+
+    def open_masked(self, *openings: Opening) -> list[Words]:
+        masked, domains = [], []
+        for value, mask in openings:
+            domain = Domain.RING if isinstance(value, Shared) else Domain.BITS
+            words = domain.combine(value.words, mask.spend().words)
+            if words.shape != mask.share.shape:
+                raise MaskReuseError("a mask was about to be stretched over a larger array; this is a bug, please report it")
+            masked.append(words)
+            domains.append(domain)
+        sizes = np.cumsum([words.size for words in masked])
+        message = masked[0].reshape(-1) if len(masked) == 1 else np.concatenate([words.reshape(-1) for words in masked])
+        self.rounds += 1
+        self._send_to_others(message)
+        opened = [words.copy() for words in np.split(message, sizes[:-1])]
+        for peer in self._others:
+            theirs = np.split(self._receive_words(peer, message.size), sizes[:-1])
+            for position, domain in enumerate(domains):
+                opened[position] = domain.combine(opened[position], theirs[position])
+        return [part.reshape(words.shape) for part, words in zip(opened, masked, strict=True)]
+
+    def exchange_masked(self, value: Shared) -> Exchanged:
+        mask = self.streams(self.next_number())[self.me].words(*value.shape)
+        self.rounds += 1
+        self._send_to_others((value.words - mask).reshape(-1))
+        total = value.words.copy()
+        for peer in self._others:
+            total += self._receive_words(peer, total.size).reshape(total.shape)
+        return Exchanged(value, total, None)
+
+    def pass_masked(self, sender: int, receivers: Sequence[int], payload: Octets | None, size: int) -> Octets | None:
+        if sender == self.me and payload is not None:
+            for receiver in receivers:
+                self.transport.send(self.owners[receiver], payload)
+        elif self.me in receivers:
+            return self.transport.receive(self.owners[sender], size)
+        return None
+
+    def share(self, owner: int, words: Words | None, shape: Shape) -> Shared:
+        return Shared(self.holder, self._share(Domain.RING, owner, words, shape), shape)
+
+    def share_bits(self, owner: int, words: Words | None, shape: Shape, count: int) -> SharedBits:
+        return SharedBits(self.holder, self._share(Domain.BITS, owner, words, shape), count, shape)
+
+    def disclose(self, value: Shared | SharedBits, to: str, what: str, why: str) -> Words | None:
+        ring = isinstance(value, Shared)
+        domain = Domain.RING if ring else Domain.BITS
+        zero = self.correlate(zero_sharing(Field(domain, value.shape, 0 if ring else cast(SharedBits, value).count)))
+        self._enter(value, to, what, why)
+        self.rounds += 1
+        fresh = domain.combine(value.words, zero.derived[0].words)
+        if to != self.transport.name:
+            self.transport.send(to, _octets(fresh))
+            return None
+        total = fresh
+        for peer in self._others:
+            total = domain.combine(total, self._receive_words(peer, fresh.size).reshape(fresh.shape))
+        return total
+
+    def _share(self, domain: Domain, owner: int, words: Words | None, shape: Shape) -> Words:
+        self.rounds += 1
+        if owner != self.me:
+            size = int(np.prod(shape, dtype=np.int64))
+            return self._receive_words(self.owners[owner], size).reshape(shape)
+        mine = np.ascontiguousarray(cast(Words, words)).reshape(shape)
+        stream = Stream(self._input_key, self._inputs)
+        self._inputs += 1
+        for peer in self._others:
+            theirs = stream.words(*shape)
+            mine = domain.remove(mine, theirs)
+            self.transport.send(peer, _octets(theirs))
+        return mine
+
+    def _send_to_others(self, words: Words) -> None:
+        payload = _octets(words)
+        for peer in self._others:
+            self.transport.send(peer, payload)
+
+    def _receive_words(self, peer: str, size: int) -> Words:
+        return self.transport.receive(peer, size * WORD.itemsize).view(WORD)
+
+
+def corrected_owner(number: int, owners: int) -> int:
+    """The owner whose share of a correlation comes from the dealer: each in turn."""
+    return number % owners
+
+
+def zero_sharing(field: Field) -> Correlation:
+    """Uniformly random shares of zero."""
+    return Correlation("zero", derived=[field], derive=lambda: [np.zeros(field.shape, dtype=WORD)])
+
+
+def receive_disclosed(transport: Transport, owners: Sequence[str], field: Field) -> Words:
+    """What a receiver outside the program (the analyst) does while the owners disclose an array to it."""
+    total = np.zeros(field.shape, dtype=WORD)
+    for peer in owners:
+        words = transport.receive(peer, field.size * WORD.itemsize).view(WORD).reshape(field.shape)
+        total = field.domain.combine(total, words)
+    return total
+
+
+def _octets(words: Words) -> Octets:
+    return np.ascontiguousarray(words).reshape(-1).view(np.uint8)
