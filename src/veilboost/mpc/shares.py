@@ -258,6 +258,14 @@ def stack_planes(planes: Sequence[SharedBits]) -> SharedBits:
     return SharedBits(first.holder, np.concatenate([p.words for p in planes]), first.count)
 
 
+def stack_bits(planes: Sequence[SharedBits]) -> SharedBits:
+    """Stack bits of one shape along a new first axis."""
+    first = planes[0]
+    if first.hollow:
+        return SharedBits(first.holder, None, first.count, (len(planes), *first.shape))
+    return SharedBits(first.holder, np.stack([plane.words for plane in planes]), first.count)
+
+
 def bits_shape(count: int, *planes: int) -> Shape:
     """Shape in words of `count` bits in each of the given planes."""
     return (*planes, words_for(count))

@@ -22,7 +22,7 @@ from veilboost.mpc.protocols.select import select
 from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.ring import WORD_BITS, Words, to_ring
 from veilboost.mpc.session import Session
-from veilboost.mpc.shares import Shared, SharedBits, stack
+from veilboost.mpc.shares import Shared, SharedBits, stack, stack_bits
 
 #: Fraction bits of arguments and results.
 FRACTION_BITS = 24
@@ -102,7 +102,7 @@ def sigmoid(session: Session, value: Shared) -> Shared:
     below, under = _below(session, opened, mask_bits, (-BOUND, BOUND))
     series = _series(session, opened, waves, 0.5, _LOGISTIC, None)
     one = session.constant(np.broadcast_to(encode(1.0, FRACTION_BITS), series.shape))
-    bits = _two_planes(below ^ under, ~under)
+    bits = stack_bits([below ^ under, ~under])
     (parts,) = select(session, bits, stack([series, one]))
     return parts.sum(axis=0)
 
@@ -185,28 +185,19 @@ def _series(
 
 def _below(session: Session, opened: Words | None, mask_bits: SharedBits, bounds: Sequence[int]) -> list[SharedBits]:
     """[x < bound] for several public bounds, from one opening. Six rounds."""
-    count = mask_bits.count
-    repeated = mask_bits[:, None].reshape(*mask_bits.shape[:1], 1)
-    width = mask_bits.shape[-1]
-    if opened is None:
-        sign = sign_of_difference(session, None, SharedBits(None, None, 64 * width * len(bounds), (64, width * len(bounds))))
-        return [SharedBits(None, None, count, (width,)) for _ in bounds]
-    shifted = np.zeros(64 * width * len(bounds), dtype=np.uint64)
-    for position, bound in enumerate(bounds):
-        start = 64 * width * position
-        shifted[start : start + count] = opened - encode(float(bound), FRACTION_BITS)
-    planes = np.concatenate([repeated.words.reshape(WORD_BITS, width)] * len(bounds), axis=1)
-    sign = sign_of_difference(session, shifted, SharedBits(session.holder, planes, 64 * width * len(bounds)))
-    return [
-        SharedBits(session.holder, sign.words[position * width : (position + 1) * width], count)
-        for position in range(len(bounds))
-    ]
-
-
-def _two_planes(first: SharedBits, second: SharedBits) -> SharedBits:
-    if first.hollow:
-        return SharedBits(None, None, first.count, (2, *first.shape))
-    return SharedBits(first.holder, np.stack([first.words, second.words]), first.count)
+    count, width = mask_bits.count, mask_bits.shape[-1]
+    every = WORD_BITS * width * len(bounds)
+    shifted, planes = None, None
+    if opened is not None:
+        shifted = np.zeros((len(bounds), WORD_BITS * width), dtype=np.uint64)
+        for row, bound in zip(shifted, bounds, strict=True):
+            row[:count] = opened - encode(float(bound), FRACTION_BITS)
+        shifted = shifted.reshape(every)
+        planes = np.concatenate([mask_bits.words] * len(bounds), axis=1)
+    repeated = SharedBits(session.holder, planes, every, (WORD_BITS, width * len(bounds)))
+    sign = sign_of_difference(session, shifted, repeated)
+    parts = [None if sign.hollow else sign.words[i * width : (i + 1) * width] for i in range(len(bounds))]
+    return [SharedBits(session.holder, part, count, (width,)) for part in parts]
 
 
 def _harmonics(words: Words, terms: int) -> "list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]":

@@ -1,0 +1,350 @@
+"""The job file: what is trained, on which columns, by whom. It is public and the same bytes at every participant.
+
+::
+
+    [job]         name, method, analyst
+    [model]       parameters, see `veilboost.trees.parameters`
+    [data]        label, label_range
+    [[feature]]   name, kind, levels, missing
+    [[party]]     name, address, columns
+    [dealer]      address
+
+`load_job` checks the file completely; everything after it may rely on the promises of `Job`. In this version the
+rows of all tables are aligned and every column is held whole by one party.
+"""
+
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, PrivateAttr
+
+from veilboost.errors import JobError
+from veilboost.jobs.entries import (
+    Address,
+    DataEntry,
+    DealerEntry,
+    FeatureEntry,
+    JobEntry,
+    Party,
+    check_keys,
+    read_entry,
+)
+from veilboost.tables.schema import Feature
+from veilboost.tables.table import LabelSpec
+from veilboost.trees.parameters import Parameters, parameters_from
+
+MAX_PARTIES = 64
+
+#: Name of the dealer's role; no party and no analyst may have it.
+DEALER = "dealer"
+
+
+class DataSpec(BaseModel):
+    """The label, and the public bounds that fix its fixed-point scale (None for classification)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str
+    label_range: tuple[float, float] | None = None
+
+
+class Job(BaseModel):
+    """A checked job; made by `load_job` or `job_from_dict`.
+
+    Two jobs are equal when they say the same and stem from the same bytes.
+
+    Attributes
+    ----------
+    name, method, analyst
+        Title; "smpc"; who gets the model, possibly one of the parties.
+    parameters
+        Objective and hyper-parameters.
+    data
+        The label.
+    features
+        In the order of the job file, which is the order of features in the model.
+    parties
+        Data owners, 2 to 64, in the order of the job file. Every feature and the label is in `columns` of exactly one.
+    dealer
+        Address that the dealer listens on.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    method: str
+    analyst: str
+    parameters: Parameters
+    data: DataSpec
+    features: tuple[Feature, ...]
+    parties: tuple[Party, ...]
+    dealer: Address
+    _hash: bytes = PrivateAttr(default=b"")
+
+    def job_hash(self) -> bytes:
+        """SHA-256 of the bytes of the job file (of `job_to_toml` when there is no file); 32 bytes."""
+        return self._hash
+
+    @property
+    def party_names(self) -> tuple[str, ...]:
+        return tuple(party.name for party in self.parties)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Every participant once: the parties, the dealer, and the analyst unless it is one of the parties."""
+        others = () if self.analyst in self.party_names else (self.analyst,)
+        return (*self.party_names, DEALER, *others)
+
+    @property
+    def label_owner(self) -> str:
+        """Name of the party that holds the label."""
+        return self.owner_of(self.data.label)
+
+    @property
+    def label_spec(self) -> LabelSpec:
+        """What `veilboost.tables.table.load_table` needs to check the label."""
+        return LabelSpec(self.data.label, self.parameters.objective, self.data.label_range)
+
+    def party(self, name: str) -> Party:
+        """The party of that name; KeyError when there is none."""
+        for party in self.parties:
+            if party.name == name:
+                return party
+        raise KeyError(name)
+
+    def owner_of(self, column: str | Feature) -> str:
+        """Name of the party that holds a feature or the label; KeyError when it is neither."""
+        name = column.name if isinstance(column, Feature) else column
+        for party in self.parties:
+            if name in party.columns:
+                return party.name
+        raise KeyError(name)
+
+    def features_of(self, party: str | Party) -> tuple[Feature, ...]:
+        """The features that a party holds, in the order of the job; KeyError when there is no such party."""
+        held = set((self.party(party) if isinstance(party, str) else party).columns)
+        return tuple(feature for feature in self.features if feature.name in held)
+
+    def _with_hash(self, source: bytes) -> Self:
+        self._hash = hashlib.sha256(source).digest()
+        return self
+
+
+def load_job(path: str | Path) -> Job:
+    """Read and check a job file.
+
+    Raises
+    ------
+    JobError
+        One line with file, table and key (the line number when the file is not TOML), and how to mend it.
+    """
+    path = Path(path)
+    where = " ".join(str(path).splitlines())
+    try:
+        source = path.read_bytes()
+    except FileNotFoundError:
+        raise JobError(f"{where}: there is no such job file: check the path") from None
+    except IsADirectoryError:
+        raise JobError(f"{where}: is a directory: give the job file itself") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a usable path"
+        raise JobError(f"{where}: the job file cannot be read ({reason}): check the path and its permissions") from None
+    return _check(_parse(source, where), where)._with_hash(source)
+
+
+def job_from_dict(tables: Mapping[str, Any]) -> Job:
+    """Check a job given as the nested mapping that its TOML file would hold; raises JobError as `load_job`."""
+    job = _check(tables, "job")
+    return job._with_hash(job_to_toml(job).encode())
+
+
+def job_to_toml(job: Job) -> str:
+    """The text of a job file that says the same; defaults are left out, except for the model's size."""
+    always = ("objective", "n_estimators", "max_depth", "learning_rate", "max_bin")
+    given = job.parameters.model_dump(exclude_defaults=True, exclude_none=True)
+    model = {name: getattr(job.parameters, name) for name in always} | given
+    data: dict[str, object] = {"label": job.data.label}
+    if job.data.label_range is not None:
+        data["label_range"] = job.data.label_range
+    lines = _table("[job]", {"name": job.name, "method": job.method, "analyst": job.analyst})
+    lines += _table("[model]", model)
+    lines += _table("[data]", data)
+    for feature in job.features:
+        entry: dict[str, object] = {"name": feature.name, "kind": feature.kind.value}
+        if feature.levels:
+            entry["levels"] = feature.levels
+        if feature.missing:
+            entry["missing"] = True
+        lines += _table("[[feature]]", entry)
+    for party in job.parties:
+        entry = {"name": party.name, "address": str(party.address), "columns": party.columns}
+        lines += _table("[[party]]", entry)
+    lines += _table("[dealer]", {"address": str(job.dealer)})
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def _parse(source: bytes, where: str) -> dict[str, Any]:
+    try:
+        text = source.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = source.count(b"\n", 0, error.start) + 1
+        raise JobError(f"{where}: line {line} is not UTF-8: save the file in this encoding") from None
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        why = " ".join(str(error).split())
+        if why.endswith("(at end of document)"):
+            why = why.replace("(at end of document)", f"(at line {len(text.splitlines())}, the end of the file)")
+        raise JobError(f"{where}: is not valid TOML: {why}: mend that line") from None
+    except RecursionError:
+        raise JobError(f"{where}: is not a job file: its values are nested too deeply") from None
+
+
+def _check(tables: Mapping[str, Any], where: str) -> Job:
+    check_keys(tables, ("job", "model", "data", "feature", "party", "dealer"), where, what="table")
+    for name in ("job", "data", "feature", "party", "dealer"):
+        if name not in tables:
+            shown = f"[[{name}]]" if name in ("feature", "party") else f"[{name}]"
+            raise JobError(f"{where}: the table {shown} is missing: add it")
+    job = read_entry(JobEntry, tables["job"], f"{where}: [job]")
+    parameters = _parameters(tables.get("model", {}), f"{where}: [model]")
+    data = read_entry(DataEntry, tables["data"], f"{where}: [data]")
+    dealer = read_entry(DealerEntry, tables["dealer"], f"{where}: [dealer]")
+    feature_entries = [
+        read_entry(FeatureEntry, entry, at) for at, entry in _array(tables["feature"], f"{where}: [[feature]]")
+    ]
+    parties = tuple(read_entry(Party, entry, at) for at, entry in _array(tables["party"], f"{where}: [[party]]"))
+    features = tuple(entry.to_feature() for entry in feature_entries)
+    _check_label(data, parameters, features, where)
+    _check_participants(job.analyst, parties, dealer.address, where)
+    _check_columns(data.label, features, parties, where)
+    return Job(
+        name=job.name,
+        method=job.method,
+        analyst=job.analyst,
+        parameters=parameters,
+        data=DataSpec(label=data.label, label_range=data.label_range),
+        features=features,
+        parties=parties,
+        dealer=dealer.address,
+    )
+
+
+def _array(entries: object, where: str) -> list[tuple[str, Any]]:
+    """Entries of an array of tables, each with what error messages call it."""
+    if not isinstance(entries, list | tuple):
+        raise JobError(f"{where}: must be an array of tables: write the name in double square brackets")
+    if not entries:
+        raise JobError(f"{where}: is empty: add at least one")
+    named = []
+    for number, entry in enumerate(entries, start=1):
+        name = entry.get("name") if isinstance(entry, Mapping) else None
+        short = isinstance(name, str) and 0 < len(name) <= 64 and name.isprintable()
+        named.append((f"{where} '{name}'" if short else f"{where} number {number}", entry))
+    return named
+
+
+def _parameters(table: object, where: str) -> Parameters:
+    if not isinstance(table, Mapping):
+        raise JobError(f"{where}: must be a table")
+    try:
+        return parameters_from(table)
+    except JobError as error:
+        raise JobError(f"{where}: {error}") from None
+
+
+def _check_label(data: DataEntry, parameters: Parameters, features: Sequence[Feature], where: str) -> None:
+    if any(feature.name == data.label for feature in features):
+        raise JobError(f"{where}: [data], key 'label': '{data.label}' is a [[feature]] too: remove one of the two")
+    at = f"{where}: [data], key 'label_range'"
+    if parameters.objective == "binary:logistic":
+        if data.label_range is not None:
+            raise JobError(f"{at}: has no meaning for binary:logistic, whose labels are 0 and 1: remove it")
+        return
+    if data.label_range is None:
+        raise JobError(f"{at}: is missing: {parameters.objective} needs public bounds such as label_range = [0, 500]")
+    low, high = data.label_range
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise JobError(f"{at}: must be two finite numbers, the lower one first")
+
+
+def _check_participants(analyst: str, parties: Sequence[Party], dealer: Address, where: str) -> None:
+    if len(parties) < 2:
+        raise JobError(f"{where}: there is only one [[party]]: add another, two data owners are the least")
+    if len(parties) > MAX_PARTIES:
+        raise JobError(f"{where}: there are {len(parties)} [[party]] tables: at most {MAX_PARTIES} are allowed")
+    names: dict[str, str] = {}
+    addresses = {dealer.key: "the dealer"}
+    for party in parties:
+        at = f"{where}: [[party]] '{party.name}'"
+        folded = party.name.casefold()
+        if folded in names:
+            same = (
+                "that name"
+                if names[folded] == party.name
+                else f"a name that differs in capitals only, '{names[folded]}',"
+            )
+            raise JobError(f"{at}, key 'name': another party has {same}: rename one of them")
+        names[folded] = party.name
+        if party.address.key in addresses:
+            raise JobError(
+                f"{at}, key 'address': {party.address} is the address of {addresses[party.address.key]} too: "
+                "give each participant its own port"
+            )
+        addresses[party.address.key] = f"'{party.name}'"
+    if names.get(analyst.casefold(), analyst) != analyst:
+        raise JobError(
+            f"{where}: [job], key 'analyst': '{analyst}' differs in capitals only from the party "
+            f"'{names[analyst.casefold()]}': use the same capitals, or another name"
+        )
+
+
+def _check_columns(label: str, features: Sequence[Feature], parties: Sequence[Party], where: str) -> None:
+    names: set[str] = set()
+    for feature in features:
+        if feature.name in names:
+            raise JobError(f"{where}: [[feature]] '{feature.name}', key 'name': there are two of that name: rename one")
+        names.add(feature.name)
+    owners: dict[str, str] = {}
+    for party in parties:
+        at = f"{where}: [[party]] '{party.name}', key 'columns'"
+        for column in party.columns:
+            if column in owners:
+                raise JobError(
+                    f"{at}: '{column}' is held by '{owners[column]}' too: tables split by rows are not supported in "
+                    "this version, each column needs exactly one party"
+                )
+            if column != label and column not in names:
+                raise JobError(
+                    f"{at}: '{column}' is neither the label nor a [[feature]]: add a [[feature]] of that name, "
+                    "or remove it (columns that are not listed are ignored)"
+                )
+            owners[column] = party.name
+    if label not in owners:
+        raise JobError(f"{where}: [data], key 'label': no party has '{label}' in its columns: add it to its holder's")
+    for feature in features:
+        if feature.name not in owners:
+            raise JobError(
+                f"{where}: [[feature]] '{feature.name}': no party has it in its columns: add it to its holder's, "
+                "or remove the feature"
+            )
+
+
+def _table(header: str, entries: Mapping[str, object]) -> list[str]:
+    return [header, *(f"{key} = {_value(value)}" for key, value in entries.items()), ""]
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # JSON's escapes are TOML's; only DEL needs one in TOML alone.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_value(item) for item in value) + "]"
+    return repr(value)

@@ -1,0 +1,1 @@
+"""Split search on shared histograms: what XORBoost and federated training have in common."""

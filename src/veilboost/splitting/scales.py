@@ -1,0 +1,66 @@
+"""Fixed-point scales of gradient and hessian sums: public, from public bounds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from veilboost.errors import InputError
+from veilboost.mpc.protocols.divide import DIVISOR_BITS
+
+#: Gradient sums stay below 0.98 * 2^31, hessian sums plus 2 lambda below 0.98 * 2^30: see protocols/divide.py.
+_GRADIENT_BITS = 31
+_MARGIN = 0.98
+_FEWEST_BITS = 6
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Fraction bits of gradients and hessians in one job.
+
+    Attributes
+    ----------
+    gradient_bits, hessian_bits
+        Fraction bits. Sums over all rows fit the ranges that the split search divides in.
+    rows
+        Number of rows of the job.
+    """
+
+    gradient_bits: int
+    hessian_bits: int
+    rows: int
+
+    def hessian(self, real: float) -> int:
+        """A public amount of hessian in fixed point."""
+        return round(real * 2**self.hessian_bits)
+
+    def least_hessian(self, min_child_weight: float) -> int:
+        """The smallest hessian sum that counts as `min_child_weight`: below it by no more than rounding explains.
+
+        Every row's hessian is rounded to a neighbouring multiple of 2^-hessian_bits, up or down at random.
+        """
+        tolerance = 8 + 4 * math.isqrt(self.rows)
+        return max(1, self.hessian(min_child_weight) - tolerance)
+
+
+def choose_scales(rows: int, largest_gradient: float, largest_hessian: float, reg_lambda: float) -> Scales:
+    """The finest scales whose sums over all rows fit.
+
+    Parameters
+    ----------
+    largest_gradient, largest_hessian
+        Public bounds of the mean magnitude over the rows.
+
+    Raises
+    ------
+    InputError
+        When fewer than six fraction bits would be left: too many rows, or too large a lambda.
+    """
+    gradient_bits = math.floor(math.log2(_MARGIN * 2**_GRADIENT_BITS / (rows * largest_gradient)))
+    hessian_bits = math.floor(math.log2(_MARGIN * 2**DIVISOR_BITS / (rows * largest_hessian + 2 * reg_lambda)))
+    if min(gradient_bits, hessian_bits) < _FEWEST_BITS:
+        raise InputError(
+            f"{rows} rows with reg_lambda = {reg_lambda:g} exceed the fixed-point range of training: "
+            "use fewer rows or a smaller reg_lambda"
+        )
+    return Scales(min(gradient_bits, 24), min(hessian_bits, 24), rows)

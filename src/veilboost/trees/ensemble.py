@@ -1,0 +1,270 @@
+"""Decision trees and ensembles of them, with XGBoost's exact semantics.
+
+A row goes left where `x < threshold` in float32, a missing value (NaN) goes by the node's default direction, and at a
+categorical node the one listed category goes right and every other, codes unknown in training included, left.
+"""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from veilboost.errors import DataError
+from veilboost.tables.schema import Feature
+from veilboost.trees import kernels
+from veilboost.trees.objective import to_margin, to_prediction
+from veilboost.trees.parameters import Objective
+
+Int32 = npt.NDArray[np.int32]
+Float32 = npt.NDArray[np.float32]
+Bool = npt.NDArray[np.bool_]
+
+_ROWS_PER_TASK = 16_384
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """One tree; node 0 is the root, nodes are numbered breadth first. All arrays have shape (nodes,).
+
+    Attributes
+    ----------
+    left, right
+        int32: children; -1 at a leaf.
+    feature
+        int32: column of the split; 0 at a leaf.
+    threshold
+        float32: rows below go left; 0 at a leaf or categorical node.
+    category
+        int32: code that goes right; -1 at a leaf or numeric node.
+    default_left
+        bool: whether missing values go left; False at a leaf.
+    weight
+        float32: weight of a leaf, learning rate included; 0 at an inner node.
+    gain, cover
+        float32: loss reduction of the split and sum of hessians; zeros where not disclosed.
+    """
+
+    left: Int32
+    right: Int32
+    feature: Int32
+    threshold: Float32
+    category: Int32
+    default_left: Bool
+    weight: Float32
+    gain: Float32
+    cover: Float32
+
+    @property
+    def n_nodes(self) -> int:
+        return len(self.left)
+
+    @property
+    def leaf(self) -> Bool:
+        """bool, shape (nodes,): which nodes are leaves."""
+        return self.left < 0
+
+    @property
+    def depths(self) -> Int32:
+        """int32, shape (nodes,): levels above each node."""
+        depths = np.zeros(self.n_nodes, dtype=np.int32)
+        for node in np.flatnonzero(~self.leaf):  # parents come before their children
+            depths[[self.left[node], self.right[node]]] = depths[node] + 1
+        return depths
+
+    @classmethod
+    def from_complete(
+        cls,
+        depth: int,
+        split: npt.ArrayLike,
+        feature: npt.ArrayLike,
+        threshold: npt.ArrayLike,
+        category: npt.ArrayLike,
+        default_left: npt.ArrayLike,
+        leaf_weight: npt.ArrayLike,
+        gain: npt.ArrayLike | None = None,
+        cover: npt.ArrayLike | None = None,
+    ) -> "Tree":
+        """Build a tree from a complete binary tree in heap order: node i has the children 2i + 1 and 2i + 2.
+
+        An inner node that does not split is a pass-through: all of its rows went right, down to its right-most
+        leaf. It becomes a leaf with that leaf's weight; what lies below it is dropped.
+
+        Parameters
+        ----------
+        depth
+            Levels of inner nodes, at least 0.
+        split, feature, threshold, category, default_left, gain
+            Shape (2**depth - 1,): inner nodes. `category` is -1 at numeric nodes.
+        leaf_weight
+            Shape (2**depth,): learning rate included.
+        cover
+            Shape (2**(depth + 1) - 1,): inner nodes, then leaves.
+
+        Raises
+        ------
+        ValueError
+            An array has another shape.
+        """
+        n_inner, n_leaves = 2**depth - 1, 2**depth
+        splits = _shaped("split", split, np.bool_, n_inner)
+        features = _shaped("feature", feature, np.int32, n_inner)
+        thresholds = _shaped("threshold", threshold, np.float32, n_inner)
+        categories = _shaped("category", category, np.int32, n_inner)
+        lefts = _shaped("default_left", default_left, np.bool_, n_inner)
+        weights = _shaped("leaf_weight", leaf_weight, np.float32, n_leaves)
+        gains = _shaped("gain", np.zeros(n_inner) if gain is None else gain, np.float32, n_inner)
+        n_nodes = n_inner + n_leaves
+        covers = _shaped("cover", np.zeros(n_nodes) if cover is None else cover, np.float32, n_nodes)
+
+        heap = [0]  # heap number of each node kept, breadth first
+        children: list[tuple[int, int]] = []
+        for at in heap:  # grows while it is walked
+            if at < n_inner and splits[at]:
+                children.append((len(heap), len(heap) + 1))
+                heap += [2 * at + 1, 2 * at + 2]
+            else:
+                children.append((-1, -1))
+        kept = np.array(heap)
+        left, right = np.array(children, dtype=np.int32).T.copy()
+        inner = left >= 0
+
+        def at_inner(values: npt.NDArray[Any], elsewhere: int) -> npt.NDArray[Any]:
+            filled = np.full(len(kept), elsewhere, dtype=values.dtype)
+            filled[inner] = values[kept[inner]]
+            return filled
+
+        numeric = at_inner(categories < 0, 0)
+        rightmost = kept.copy()
+        while np.any(rightmost < n_inner):
+            rightmost = np.where(rightmost < n_inner, 2 * rightmost + 2, rightmost)
+        return cls(
+            left=left,
+            right=right,
+            feature=at_inner(features, 0),
+            threshold=np.where(numeric, at_inner(thresholds, 0), np.float32(0)),
+            category=at_inner(np.maximum(categories, -1), -1),
+            default_left=at_inner(lefts, 0),
+            weight=np.where(inner, np.float32(0), weights[rightmost - n_inner]),
+            gain=at_inner(gains, 0),
+            cover=covers[kept],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """A trained model.
+
+    Attributes
+    ----------
+    features
+        Columns, in the order of the columns of `values` below.
+    objective
+        See `veilboost.trees.objective`.
+    base_score
+        Prediction before the first tree, in the label's space, a float32.
+    trees
+        In the order of training.
+    """
+
+    features: tuple[Feature, ...]
+    objective: Objective
+    base_score: float
+    trees: tuple[Tree, ...]
+
+    def predict_margin(self, values: npt.NDArray[Any]) -> Float32:
+        """Sum of the leaf weights, base score included.
+
+        Parameters
+        ----------
+        values
+            float32, shape (rows, features): numbers, 0/1 for flags, codes for categories; NaN where missing. Other
+            dtypes are rounded to float32.
+
+        Returns
+        -------
+        float32, shape (rows,)
+
+        Raises
+        ------
+        DataError
+            `values` has another number of columns.
+        """
+        values = self._checked(values)
+        margins = np.full(len(values), to_margin(self.objective, self.base_score), dtype=np.float32)
+        weight = self._joined([tree.weight for tree in self.trees], np.float32)
+        self._in_chunks(partial(_add_margins, values, self._forest, weight, margins), len(values))
+        return margins
+
+    def predict(self, values: npt.NDArray[Any]) -> Float32:
+        """Predictions in the label's space, float32, shape (rows,): values, or probabilities of class 1.
+
+        `values` as in `predict_margin`.
+        """
+        predictions: Float32 = to_prediction(self.objective, self.predict_margin(values))
+        return predictions
+
+    def leaf_index(self, values: npt.NDArray[Any]) -> Int32:
+        """The leaf of each row in each tree: node numbers, int32, shape (rows, trees); `values` as above."""
+        values = self._checked(values)
+        leaves = np.zeros((len(values), len(self.trees)), dtype=np.int32)
+        self._in_chunks(partial(_find_leaves, values, self._forest, leaves), len(values))
+        return leaves
+
+    def _checked(self, values: npt.NDArray[Any]) -> Float32:
+        if values.ndim != 2 or values.shape[1] != len(self.features):
+            raise DataError(
+                f"the model has {len(self.features)} features, the table given has the shape {values.shape}: "
+                "give one column per feature, in the order of the model"
+            )
+        with np.errstate(over="ignore"):  # beyond float32 is infinity, as in XGBoost
+            return np.ascontiguousarray(values, dtype=np.float32)
+
+    @cached_property
+    def _forest(self) -> kernels.Forest:
+        """All trees behind one another, as the kernels want them."""
+        trees = self.trees
+        return kernels.Forest(
+            np.cumsum([0, *(tree.n_nodes for tree in trees)], dtype=np.int64)[:-1],
+            self._joined([tree.left for tree in trees], np.int32),
+            self._joined([tree.right for tree in trees], np.int32),
+            self._joined([tree.feature for tree in trees], np.int32),
+            self._joined([tree.threshold for tree in trees], np.float32),
+            self._joined([tree.category for tree in trees], np.int32),
+            self._joined([tree.default_left for tree in trees], np.bool_),
+        )
+
+    @staticmethod
+    def _joined(parts: Sequence[npt.NDArray[Any]], dtype: type[np.generic]) -> npt.NDArray[Any]:
+        return np.concatenate(parts).astype(dtype) if parts else np.zeros(0, dtype=dtype)
+
+    def _in_chunks(self, work: "partial[None]", rows: int) -> None:
+        """Run `work(slice of rows)` over all rows, on all cores when there is enough to do."""
+        chunks = [slice(start, start + _ROWS_PER_TASK) for start in range(0, rows, _ROWS_PER_TASK)]
+        if len(chunks) < 2:
+            for chunk in chunks:
+                work(chunk)
+            return
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(work, chunks))
+
+
+def _add_margins(
+    values: Float32, forest: kernels.Forest, weight: Float32, margins: Float32, rows: slice
+) -> None:
+    kernels.add_margins(values[rows], *forest, weight, margins[rows])
+
+
+def _find_leaves(values: Float32, forest: kernels.Forest, leaves: Int32, rows: slice) -> None:
+    kernels.find_leaves(values[rows], *forest, leaves[rows])
+
+
+def _shaped(name: str, values: npt.ArrayLike, dtype: type[np.generic], length: int) -> npt.NDArray[Any]:
+    array = np.asarray(values).astype(dtype)
+    if array.shape != (length,):
+        raise ValueError(f"{name} has shape {array.shape}, not {(length,)}")
+    return array

@@ -1,0 +1,194 @@
+"""Training parameters: scikit-learn's names, XGBoost's aliases, defaults and meanings.
+
+One frozen model serves the job file, the estimators, the plaintext trainer and the trainer on shares. All parameters
+are public.
+"""
+
+import difflib
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from veilboost.errors import JobError
+
+Objective = Literal["binary:logistic", "reg:squarederror"]
+
+#: XGBoost's other names of parameters -> the name used here.
+ALIASES: Final[dict[str, str]] = {
+    "eta": "learning_rate",
+    "lambda": "reg_lambda",
+    "alpha": "reg_alpha",
+    "min_split_loss": "gamma",
+    "random_state": "seed",
+}
+
+_FOUND_IN_XGBOOST_ONLY = """
+    aft_loss_distribution aft_loss_distribution_scale approx_contribs base_margin booster callbacks custom_metric device
+    disable_default_eval_metric early_stopping_rounds enable_categorical eval_metric eval_set evals extmem_single_page
+    feature_selector feature_types feature_weights grow_policy huber_slope importance_type interaction_constraints
+    lambdarank_bias_norm lambdarank_normalization lambdarank_num_pair_per_sample lambdarank_pair_method
+    lambdarank_score_normalization lambdarank_unbiased max_cached_hist_node max_cat_threshold max_cat_to_onehot
+    max_leaves missing monotone_constraints multi_strategy n_jobs ndcg_exp_gain normalize_type nthread num_boost_round
+    num_class num_parallel_tree num_round obj one_drop process_type quantile_alpha rate_drop refresh_leaf sample_type
+    sample_weight sampling_method scale_pos_weight seed_per_iteration single_precision_histogram sketch_eps
+    sketch_ratio skip_drop sparse_threshold top_k tree_method tweedie_variance_power updater use_rmm
+    validate_parameters verbose verbose_eval verbosity xgb_model
+"""
+
+#: Parameters that XGBoost or its scikit-learn front has and veilboost does not.
+NOT_SUPPORTED: Final[frozenset[str]] = frozenset(_FOUND_IN_XGBOOST_ONLY.split())
+
+Count = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Rate = Annotated[Number, Field(gt=0, le=1)]
+NotNegative = Annotated[Number, Field(ge=0)]
+
+_RANGES: Final[dict[str, str]] = {
+    "objective": 'one of "binary:logistic", "reg:squarederror"',
+    "n_estimators": "a whole number from 1 to 10000",
+    "max_depth": "a whole number from 1 to 10",
+    "learning_rate": "a number above 0 and at most 1",
+    "max_bin": "a whole number from 2 to 1024",
+    "reg_lambda": "a finite number of at least 0",
+    "reg_alpha": "a finite number of at least 0",
+    "gamma": "a finite number of at least 0",
+    "min_child_weight": "a finite number of at least 0",
+    "max_delta_step": "a finite number of at least 0",
+    "subsample": "a number above 0 and at most 1",
+    "colsample_bytree": "a number above 0 and at most 1",
+    "colsample_bylevel": "a number above 0 and at most 1",
+    "colsample_bynode": "a number above 0 and at most 1",
+    "seed": "a whole number from 0 to 2^63 - 1",
+    "base_score": "a finite number, strictly between 0 and 1 for binary:logistic",
+    "min_rows_per_leaf": "a whole number of at least 0",
+    "reveal_gain": "true or false",
+}
+
+
+class Parameters(BaseModel):
+    """What is trained and how.
+
+    XGBoost's aliases (`ALIASES`) are accepted on input, numpy scalars too; use `parameters_from` to get errors as one
+    line.
+
+    Attributes
+    ----------
+    objective
+        "binary:logistic" or "reg:squarederror".
+    n_estimators, max_depth, learning_rate, max_bin
+        Trees (1 to 10000), levels of splits (1 to 10), step (0, 1], bins of a numeric column (2 to 1024).
+    reg_lambda, reg_alpha, gamma, min_child_weight, max_delta_step
+        As XGBoost; all at least 0.
+    subsample, colsample_bytree, colsample_bylevel, colsample_bynode
+        Rates in (0, 1]; see `veilboost.trees.sampling`.
+    seed
+        Public seed of the sampling.
+    base_score
+        Prediction before the first tree, in the label's space; None: estimated from the labels as XGBoost does.
+    min_rows_per_leaf
+        Least number of sampled training rows in a leaf; 0 switches the rule off. Not an XGBoost parameter.
+    reveal_gain
+        Whether gain and cover of every node are disclosed with the model. Not an XGBoost parameter.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    objective: Objective = "binary:logistic"
+    n_estimators: Annotated[Count, Field(ge=1, le=10_000)] = 100
+    max_depth: Annotated[Count, Field(ge=1, le=10)] = 6
+    learning_rate: Rate = 0.3
+    max_bin: Annotated[Count, Field(ge=2, le=1024)] = 256
+    reg_lambda: NotNegative = 1.0
+    reg_alpha: NotNegative = 0.0
+    gamma: NotNegative = 0.0
+    min_child_weight: NotNegative = 1.0
+    max_delta_step: NotNegative = 0.0
+    subsample: Rate = 1.0
+    colsample_bytree: Rate = 1.0
+    colsample_bylevel: Rate = 1.0
+    colsample_bynode: Rate = 1.0
+    seed: Annotated[Count, Field(ge=0, lt=2**63)] = 0
+    base_score: Number | None = None
+    min_rows_per_leaf: Annotated[Count, Field(ge=0)] = 0
+    reveal_gain: Annotated[bool, Field(strict=True)] = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_names(cls, given: Any) -> Any:
+        return _canonical(given) if isinstance(given, Mapping) else given
+
+    @model_validator(mode="after")
+    def _base_score_in_domain(self) -> "Parameters":
+        if self.base_score is not None:
+            # float32 is what a model file keeps: 1e-60 would be stored as 0 and have no logit.
+            with np.errstate(over="ignore"):
+                stored = float(np.float32(self.base_score))
+            in_domain = 0 < stored < 1 if self.objective == "binary:logistic" else math.isfinite(stored)
+            if not in_domain:
+                raise JobError(_wrong("base_score", self.base_score))
+        return self
+
+
+def parameters_from(mapping: Mapping[str, Any]) -> Parameters:
+    """Check a mapping of parameters, such as the `[model]` table of a job file.
+
+    Raises
+    ------
+    JobError
+        Unknown or unsupported name, one parameter under two names, wrong type, or value out of range.
+    """
+    try:
+        return Parameters.model_validate(dict(mapping))
+    except ValidationError as error:
+        first = error.errors()[0]
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, JobError):
+            raise JobError(str(cause)) from None
+        name = str(first["loc"][0])
+        written = next((str(key) for key in mapping if canonical_name(str(key)) == name), name)
+        raise JobError(_wrong(written, first["input"])) from None
+
+
+def canonical_name(name: str) -> str | None:
+    """The name that `Parameters` uses for `name` or for the alias `name`; None when there is no such parameter."""
+    name = ALIASES.get(name, name)
+    return name if name in Parameters.model_fields else None
+
+
+def _canonical(given: Mapping[Any, Any]) -> dict[str, Any]:
+    """Replace aliases and numpy scalars; refuse names that are unknown, unsupported or given twice."""
+    values: dict[str, Any] = {}
+    written_as: dict[str, str] = {}
+    for key, value in given.items():
+        written = str(key)
+        name = canonical_name(written)
+        if name is None:
+            raise JobError(_no_such_parameter(written))
+        if name in written_as:
+            raise JobError(
+                f"parameter {name} is given twice, as {written_as[name]} and as {written}: keep one of them"
+            )
+        written_as[name] = written
+        values[name] = value.item() if isinstance(value, np.generic) else value
+    return values
+
+
+def _no_such_parameter(name: str) -> str:
+    if name in NOT_SUPPORTED:
+        return f"XGBoost's parameter {name} is not supported by this version of veilboost: remove it"
+    nearest = difflib.get_close_matches(name.lower(), [*Parameters.model_fields, *ALIASES], n=1)
+    hint = f": did you mean {nearest[0]}?" if nearest else f": known are {', '.join(Parameters.model_fields)}"
+    return f"unknown parameter {_shown(name)}{hint}"
+
+
+def _wrong(name: str, value: object) -> str:
+    return f"parameter {name} = {_shown(value)} is not allowed: give {_RANGES[ALIASES.get(name, name)]}"
+
+
+def _shown(value: object) -> str:
+    """One short line, whatever was given."""
+    text = repr(value).replace("\n", " ")
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,279 @@
+"""The plaintext oracle: boosted trees as XGBoost's `hist` grows them, in float64, on given bins.
+
+`train` is what training on secret shares must reproduce on the same columns; `audit` judges every decision of a model
+that was trained elsewhere. Both see everything in the clear and are for tests, comparisons and pooled data.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from veilboost.errors import DataError
+from veilboost.tables.binning import BinnedColumn
+from veilboost.trees.ensemble import Ensemble, Tree
+from veilboost.trees.exact_splits import Candidates, Float64, is_worth, leaf_weight
+from veilboost.trees.objective import estimate_base_score, gradients, to_margin
+from veilboost.trees.parameters import Parameters
+from veilboost.trees.sampling import sample_features, sample_rows
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class NodeAudit:
+    """One node of a model under audit, judged on the margins that the model's own earlier trees left.
+
+    Attributes
+    ----------
+    tree, node, depth
+        Which node; `depth` is 0 at the root.
+    rows
+        Sampled training rows that reach it.
+    splits, should_split
+        What the model does, and what exact arithmetic would do.
+    chosen_gain
+        Gain of the model's split; -inf if that split is not allowed, 0 at a leaf.
+    best_gain
+        Largest gain of an allowed split, be it worth splitting or not; -inf if there is none.
+    stated_weight, exact_weight
+        Leaf weight in the model and by exact arithmetic, learning rate included; None at inner nodes.
+    """
+
+    tree: int
+    node: int
+    depth: int
+    rows: int
+    splits: bool
+    should_split: bool
+    chosen_gain: float
+    best_gain: float
+    stated_weight: float | None
+    exact_weight: float | None
+
+
+def train(columns: Sequence[BinnedColumn], labels: Float64, parameters: Parameters) -> Ensemble:
+    """Grow an ensemble depth-wise.
+
+    XGBoost with `tree_method="hist"`, `max_cat_to_onehot` above the number of categories and the same cuts grows the
+    same trees, except where gains are within float32 rounding of a tie; its row and column samples are different
+    draws from the same distribution.
+
+    Parameters
+    ----------
+    columns
+        At least one, all with the same rows.
+    labels
+        float64, shape (rows,), in the objective's domain.
+
+    Raises
+    ------
+    DataError
+        No columns, no rows, or different numbers of rows.
+    """
+    _check(columns, labels)
+    candidates = Candidates(columns)
+    base_score = parameters.base_score
+    if base_score is None:
+        base_score = estimate_base_score(parameters.objective, labels)
+    margins = np.full(len(labels), to_margin(parameters.objective, base_score))
+    trees = []
+    for number in range(parameters.n_estimators):
+        gradient, hessian = gradients(parameters.objective, margins, labels)
+        tree, margins_of_tree = _grow(candidates, gradient, hessian, number, parameters)
+        margins += margins_of_tree
+        trees.append(tree)
+    return Ensemble(
+        tuple(column.feature for column in columns), parameters.objective, float(np.float32(base_score)), tuple(trees)
+    )
+
+
+def audit(
+    ensemble: Ensemble,
+    columns: Sequence[BinnedColumn],
+    labels: Float64,
+    parameters: Parameters,
+    hessian_tolerance: float = 0.0,
+) -> list[NodeAudit]:
+    """Replay a model trained on the same columns and judge every node.
+
+    A split of the model is recognised by its column and by a cut equal to its threshold; one that is not among the
+    candidates, or on a column not sampled for the node, is not allowed.
+
+    Parameters
+    ----------
+    columns, labels, parameters
+        What the model was trained on and with; `base_score` is the model's.
+    hessian_tolerance
+        A chosen split may undercut `min_child_weight` by this much, and a better split counts only if it exceeds
+        `min_child_weight` by as much.
+
+    Returns
+    -------
+    All nodes, tree after tree, in the order of their numbers.
+
+    Raises
+    ------
+    DataError
+        The columns are not the model's, or have different numbers of rows.
+    """
+    _check(columns, labels)
+    if tuple(column.feature for column in columns) != ensemble.features:
+        raise DataError("the columns are not those that the model was trained on: give them in the model's order")
+    candidates = Candidates(columns)
+    margins = np.full(len(labels), to_margin(ensemble.objective, ensemble.base_score))
+    findings: list[NodeAudit] = []
+    for number, tree in enumerate(ensemble.trees):
+        gradient, hessian = gradients(parameters.objective, margins, labels)
+        findings += _audit_tree(candidates, tree, number, margins, gradient, hessian, parameters, hessian_tolerance)
+    return findings
+
+
+def _grow(
+    candidates: Candidates, gradient: Float64, hessian: Float64, number: int, parameters: Parameters
+) -> tuple[Tree, Float64]:
+    """One tree, and the weight of each row's leaf."""
+    depth = parameters.max_depth
+    n_inner = 2**depth - 1
+    split = np.zeros(n_inner, dtype=np.bool_)
+    chosen = np.zeros(n_inner, dtype=np.int64)
+    gain = np.zeros(n_inner, dtype=np.float32)
+    weights = np.zeros(2**depth, dtype=np.float32)
+    cover = np.zeros(2 * n_inner + 1)
+    margins = np.zeros(len(gradient))
+    sampled = sample_rows(parameters, number, len(gradient))
+    members: dict[int, Rows] = {0: np.arange(len(gradient))}  # heap number -> rows, sampled or not
+    for level in range(depth + 1):
+        first = 2**level - 1
+        features = sample_features(parameters, number, level, len(candidates.columns)) if level < depth else None
+        for node in sorted(members):
+            rows = members.pop(node)
+            own = rows[sampled[rows]]
+            cover[node] = hessian[own].sum()
+            if features is not None and len(own):
+                gains = candidates.gains(candidates.sums(own, gradient, hessian), parameters, features[node - first])
+                best = int(np.argmax(gains))
+                if is_worth(gains[best], parameters):
+                    split[node], chosen[node], gain[node] = True, best, gains[best]
+                    left = candidates.goes_left(best, rows)
+                    members[2 * node + 1], members[2 * node + 2] = rows[left], rows[~left]
+                    continue
+            leaf = (node + 2) * 2 ** (depth - level) - 2  # the right-most leaf below a node that does not split
+            weights[leaf - n_inner] = leaf_weight(gradient[own].sum(), cover[node], parameters)
+            margins[rows] = weights[leaf - n_inner]
+    feature, bins = candidates.feature[chosen], candidates.bin[chosen]
+    categorical = np.array([column.feature.categorical for column in candidates.columns])[feature]
+    cuts = [candidates.columns[f].cuts[j] for f, j in zip(feature, bins, strict=True)]
+    tree = Tree.from_complete(
+        depth,
+        split,
+        feature,
+        cuts,
+        np.where(categorical, bins, -1),
+        candidates.default_left[chosen],
+        weights,
+        gain,
+        cover,
+    )
+    return tree, margins
+
+
+def _audit_tree(
+    candidates: Candidates,
+    tree: Tree,
+    number: int,
+    margins: Float64,
+    gradient: Float64,
+    hessian: Float64,
+    parameters: Parameters,
+    hessian_tolerance: float,
+) -> list[NodeAudit]:
+    """Judge one tree, and add its leaf weights to `margins`."""
+    findings = []
+    sampled = sample_rows(parameters, number, len(margins))
+    features = [sample_features(parameters, number, d, len(candidates.columns)) for d in range(parameters.max_depth)]
+    no_features = np.zeros(len(candidates.columns), dtype=np.bool_)
+    depths = tree.depths
+    # node -> its rows and its number from the left within its level
+    members: dict[int, tuple[Rows, int]] = {0: (np.arange(len(margins)), 0)}
+    for node in range(tree.n_nodes):
+        rows, position = members.pop(node)
+        own = rows[sampled[rows]]
+        depth = int(depths[node])
+        usable = features[depth][position] if depth < parameters.max_depth else no_features
+        sums = candidates.sums(own, gradient, hessian)
+        least = parameters.min_child_weight
+        gains = candidates.gains(sums, parameters, usable, least + hessian_tolerance)
+        best_gain = np.max(gains, initial=np.float32(-np.inf))
+        splits = not tree.leaf[node]
+        chosen_gain, stated, exact = 0.0, None, None
+        if splits:
+            candidate = _find_candidate(candidates, tree, node)
+            chosen_gain = -np.inf
+            if candidate is not None:
+                lenient = candidates.gains(sums, parameters, usable, least - hessian_tolerance)
+                chosen_gain = float(lenient[candidate])
+            left = _goes_left(candidates, tree, node, rows)
+            members[int(tree.left[node])] = rows[left], 2 * position
+            members[int(tree.right[node])] = rows[~left], 2 * position + 1
+        else:
+            stated = float(tree.weight[node])
+            exact = leaf_weight(float(sums.total[0]), float(sums.total[1]), parameters)
+            margins[rows] += stated
+        findings.append(
+            NodeAudit(
+                number,
+                node,
+                depth,
+                len(own),
+                splits,
+                is_worth(best_gain, parameters),
+                chosen_gain,
+                float(best_gain),
+                stated,
+                exact,
+            )
+        )
+    return findings
+
+
+def _find_candidate(candidates: Candidates, tree: Tree, node: int) -> int | None:
+    """The candidate that a node of a model splits by; None when there is none such."""
+    number = int(tree.feature[node])
+    column = candidates.columns[number]
+    if (tree.category[node] >= 0) != column.feature.categorical:
+        return None
+    if column.feature.categorical:
+        same = candidates.bin == tree.category[node]
+    else:
+        bins = np.flatnonzero((column.cuts == tree.threshold[node]) & column.valid)
+        same = np.isin(candidates.bin, bins[:1])  # equal cuts make equal splits
+    same &= candidates.feature == number
+    if column.feature.missing:
+        same &= candidates.default_left == tree.default_left[node]
+    found = np.flatnonzero(same)
+    return int(found[0]) if len(found) else None
+
+
+def _goes_left(candidates: Candidates, tree: Tree, node: int, rows: Rows) -> npt.NDArray[np.bool_]:
+    """Whether each row goes left at a node of a model, which need not split by one of the candidates."""
+    column = candidates.columns[int(tree.feature[node])]
+    bins = column.bins[rows]
+    if tree.category[node] >= 0:
+        left = bins != tree.category[node]
+    else:
+        # A bin lies below the threshold when the next cut that separates values does.
+        upper = np.full(column.plan.n_bins + 1, np.inf, dtype=np.float32)
+        upper[: len(column.cuts)] = np.where(column.valid, column.cuts, np.inf)
+        upper = np.minimum.accumulate(upper[::-1])[::-1]
+        left = upper[bins] <= tree.threshold[node]
+    goes_left: npt.NDArray[np.bool_] = np.where(bins == column.plan.n_bins, tree.default_left[node], left)
+    return goes_left
+
+
+def _check(columns: Sequence[BinnedColumn], labels: Float64) -> None:
+    if not columns or len(labels) == 0:
+        raise DataError("training needs at least one feature column and one row")
+    if any(len(column.bins) != len(labels) for column in columns):
+        raise DataError("the columns and the labels have different numbers of rows: align them first")

@@ -1,0 +1,151 @@
+"""Model files in XGBoost's JSON format.
+
+Files written here load in XGBoost 2.1 and newer, and predict there what `Ensemble.predict` predicts. Format:
+https://xgboost.readthedocs.io/en/stable/tutorials/saving_model.html and, for `cats` (3.1 and newer), XGBoost's
+src/data/cat_container.cc.
+
+XGBoost writes no `Kind`, so these files keep kinds and missing values of the columns in the attribute
+`veilboost_features`, which XGBoost carries along.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from veilboost.errors import ModelError
+from veilboost.tables.schema import Feature
+from veilboost.trees.ensemble import Ensemble, Tree
+from veilboost.trees.xgboost_parse import FEATURES_ATTRIBUTE, NO_PARENT, parse_model
+
+#: The version of the format that files written here have.
+FORMAT_VERSION: Final = (3, 1, 0)
+
+
+def save_model(ensemble: Ensemble, path: str | os.PathLike[str]) -> None:
+    """Write a complete XGBoost JSON model to `path`, all of it or nothing."""
+    path = Path(path)
+    text = json.dumps(to_json_dict(ensemble), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+
+
+def load_model(path: str | os.PathLike[str]) -> Ensemble:
+    """Read a model written by `save_model`, or an XGBoost JSON model of the kinds that an `Ensemble` can express.
+
+    These are: booster gbtree, one output, objectives binary:logistic and reg:squarederror, numeric splits and splits of
+    one category against the rest.
+
+    Raises
+    ------
+    ModelError
+        The file cannot be read, is damaged, or holds a model of another kind, which is named.
+    """
+    path = Path(path)
+    try:
+        model = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise ModelError(f"{path}: is not a JSON file; save the model as .json, as XGBoost's save_model does") from None
+    try:
+        return parse_model(model)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+
+
+def to_json_dict(ensemble: Ensemble) -> dict[str, Any]:
+    """The model as the object that the file holds."""
+    features = ensemble.features
+    n_trees = len(ensemble.trees)
+    kinds = [{"kind": feature.kind.value, "missing": feature.missing} for feature in features]
+    return {
+        "learner": {
+            "attributes": {FEATURES_ATTRIBUTE: json.dumps(kinds)},
+            "feature_names": [feature.name for feature in features],
+            "feature_types": ["c" if feature.categorical else "float" for feature in features],
+            "gradient_booster": {
+                "model": {
+                    "cats": _categories(features),
+                    "gbtree_model_param": {"num_parallel_tree": "1", "num_trees": str(n_trees)},
+                    "iteration_indptr": list(range(n_trees + 1)),
+                    "tree_info": [0] * n_trees,
+                    "trees": [_tree_dict(number, tree, len(features)) for number, tree in enumerate(ensemble.trees)],
+                },
+                "name": "gbtree",
+            },
+            "learner_model_param": {
+                # A scalar, not a list, is what XGBoost 2.1 reads too. "0": no estimate may replace it.
+                "base_score": str(np.float32(ensemble.base_score)),
+                "boost_from_average": "0",
+                "num_class": "0",
+                "num_feature": str(len(features)),
+                "num_target": "1",
+            },
+            "objective": {"name": ensemble.objective, "reg_loss_param": {"scale_pos_weight": "1"}},
+        },
+        "version": list(FORMAT_VERSION),
+    }
+
+
+def _categories(features: Sequence[Feature]) -> dict[str, Any]:
+    """The levels of categorical columns, by which XGBoost matches the categories of a data frame.
+
+    `sorted_idx` sorts each column's levels as strings of signed bytes of UTF-8, as XGBoost's binary search compares
+    them; a wrong order makes it miss levels. (XGBoost 3.2 itself miscounts the bytes of a pandas frame's categories
+    beyond ASCII, so a file cannot match those; arrow and polars frames match.)
+    """
+    encodings: list[dict[str, list[int]]] = []
+    segments = [0]
+    sorted_index: list[int] = []
+    for feature in features:
+        names = feature.levels if feature.categorical else ()
+        levels = [np.frombuffer(name.encode(), dtype=np.int8).tolist() for name in names]
+        offsets = np.cumsum([0, *map(len, levels)]).tolist() if levels else []
+        encodings.append({"offsets": offsets, "values": [byte for level in levels for byte in level]})
+        segments.append(segments[-1] + len(levels))
+        sorted_index += sorted(range(len(levels)), key=levels.__getitem__)
+    return {"enc": encodings, "feature_segments": segments, "sorted_idx": sorted_index}
+
+
+def _tree_dict(number: int, tree: Tree, n_features: int) -> dict[str, Any]:
+    nodes = tree.n_nodes
+    leaf = tree.leaf
+    parents = np.full(nodes, NO_PARENT, dtype=np.int64)
+    inner = np.flatnonzero(~leaf)
+    parents[tree.left[inner]] = inner
+    parents[tree.right[inner]] = inner
+    categorical = np.flatnonzero(tree.category >= 0)
+    return {
+        "base_weights": _decimals(tree.weight),
+        "categories": tree.category[categorical].tolist(),
+        "categories_nodes": categorical.tolist(),
+        "categories_segments": list(range(len(categorical))),
+        "categories_sizes": [1] * len(categorical),
+        "default_left": tree.default_left.astype(int).tolist(),
+        "id": number,
+        "left_children": tree.left.tolist(),
+        "loss_changes": _decimals(tree.gain),
+        "parents": parents.tolist(),
+        "right_children": tree.right.tolist(),
+        "split_conditions": _decimals(np.where(leaf, tree.weight, tree.threshold)),
+        "split_indices": tree.feature.tolist(),
+        "split_type": (tree.category >= 0).astype(int).tolist(),
+        "sum_hessian": _decimals(tree.cover),
+        "tree_param": {
+            "num_deleted": "0",
+            "num_feature": str(n_features),
+            "num_nodes": str(nodes),
+            "size_leaf_vector": "1",
+        },
+    }
+
+
+def _decimals(values: npt.NDArray[np.float32]) -> list[float]:
+    """Each float32 as the number with the fewest digits that rounds to it."""
+    return [float(str(value)) for value in values.astype(np.float32)]

@@ -1,0 +1,139 @@
+"""The final reveal: the owners' shares of the model go to the analyst alone, who rebuilds plain trees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from veilboost.mpc.correlations import Domain, Field
+from veilboost.mpc.fixed_point import decode
+from veilboost.mpc.protocols.sigmoid import FRACTION_BITS
+from veilboost.mpc.ring import Words, pack_bits, to_signed, unpack_bits, words_for
+from veilboost.mpc.session import Session, receive_disclosed
+from veilboost.mpc.shares import Shared, SharedBits, stack
+from veilboost.mpc.transport.base import Transport
+from veilboost.splitting.gain import WEIGHT_BITS
+from veilboost.trees.ensemble import Ensemble, Tree
+from veilboost.xorboost.objective import to_base_score
+from veilboost.xorboost.train import SharedForest, TrainingTask
+
+_WHY = "the trained model, revealed to the analyst only"
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One array of the reveal: what it is, and its public shape."""
+
+    name: str
+    what: str
+    field: Field
+
+
+def reveal_to(session: Session, task: TrainingTask, forest: SharedForest, analyst: str) -> Ensemble | None:
+    """Disclose a model to the analyst.
+
+    What is disclosed: the first margin (unless `base_score` was public), the candidate numbers of the splits, their cuts,
+    the leaf weights and, with `reveal_gain`, gains and covers. Nodes that do not split are all zero.
+
+    Returns
+    -------
+    Ensemble
+        At the analyst if it is one of the owners; None elsewhere.
+    """
+    values = _shared_values(task, forest)
+    opened = {
+        item.name: session.disclose(values[item.name], analyst, item.what, _WHY) for item in _items(task)
+    }
+    received = {name: words for name, words in opened.items() if words is not None}
+    return rebuild(task, received) if len(received) == len(opened) else None
+
+
+def receive_reveal(transport: Transport, owners: tuple[str, ...], task: TrainingTask) -> Ensemble:
+    """The analyst's part of `reveal_to` when it is not one of the owners."""
+    return rebuild(task, {item.name: receive_disclosed(transport, owners, item.field) for item in _items(task)})
+
+
+def rebuild(task: TrainingTask, values: dict[str, Words]) -> Ensemble:
+    """Plain trees from the opened arrays; nodes that do not split are pruned."""
+    parameters, space, unit = task.parameters, task.space, task.unit
+    depth = parameters.max_depth
+    n_trees, inner = parameters.n_estimators, 2**depth - 1
+    choices = to_signed(values["choices"]).reshape(n_trees, inner)
+    bits = unpack_bits(values["cuts"], n_trees * inner * 32).reshape(n_trees, inner, 32)
+    cuts = np.packbits(bits, axis=-1, bitorder="little").view(np.float32).reshape(n_trees, inner)
+    weights = decode(values["weights"], FRACTION_BITS).reshape(n_trees, inner + 1) * unit.half_width
+    trees = []
+    for number in range(n_trees):
+        feature, category, default_left = _decoded(task, choices[number])
+        gain = cover = None
+        if parameters.reveal_gain:
+            gain_bits = task.scales.gradient_bits + WEIGHT_BITS
+            gain = decode(values["gains"][number], gain_bits) * unit.half_width**2
+            cover = decode(values["covers"][number], task.scales.hessian_bits)
+        trees.append(
+            Tree.from_complete(
+                depth, choices[number] > 0, feature, cuts[number], category, default_left, weights[number], gain, cover
+            )
+        )
+    if parameters.base_score is None:
+        base_score = to_base_score(parameters, unit, float(decode(values["base_margin"], FRACTION_BITS)[0]))
+    else:
+        base_score = parameters.base_score
+    return Ensemble(space.features, parameters.objective, base_score, tuple(trees))
+
+
+def _decoded(
+    task: TrainingTask, choices: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+    """Feature, category (-1 when numeric) and default direction of each node of a tree."""
+    feature = np.zeros(len(choices), dtype=np.int32)
+    category = np.full(len(choices), -1, dtype=np.int32)
+    default_left = np.zeros(len(choices), dtype=np.bool_)
+    for node in np.flatnonzero(choices):
+        feature[node], place, default_left[node] = task.space.describe(int(choices[node]) - 1)
+        if task.space.features[feature[node]].categorical:
+            category[node] = place
+    return feature, category, default_left
+
+
+def _items(task: TrainingTask) -> list[_Item]:
+    parameters = task.parameters
+    n_trees, inner = parameters.n_estimators, 2**parameters.max_depth - 1
+    ring: Callable[..., Field] = lambda *shape: Field(Domain.RING, shape)  # noqa: E731
+    items = [] if parameters.base_score is not None else [_Item("base_margin", "base score", ring(1))]
+    cut_bits = n_trees * inner * 32
+    items += [
+        _Item("choices", "feature and direction of every split", ring(n_trees, inner)),
+        _Item("cuts", "threshold of every split", Field(Domain.BITS, (words_for(cut_bits),), cut_bits)),
+        _Item("weights", "leaf weights", ring(n_trees, inner + 1)),
+    ]
+    if parameters.reveal_gain:
+        items += [
+            _Item("gains", "gain of every split (reveal_gain)", ring(n_trees, inner)),
+            _Item("covers", "hessian sum of every node (reveal_gain)", ring(n_trees, 2 * inner + 1)),
+        ]
+    return items
+
+
+def _shared_values(task: TrainingTask, forest: SharedForest) -> dict[str, Shared | SharedBits]:
+    trees = forest.trees
+    return {
+        "base_margin": forest.base_margin,
+        "choices": stack([tree.choice for tree in trees]),
+        "cuts": join_bits([bits for tree in trees for bits in tree.cuts]),
+        "weights": stack([tree.weights for tree in trees]),
+        "gains": stack([tree.gains for tree in trees]),
+        "covers": stack([tree.covers for tree in trees]),
+    }
+
+
+def join_bits(planes: list[SharedBits]) -> SharedBits:
+    """Single planes of bits, one after the other, as one plane."""
+    count = sum(plane.count for plane in planes)
+    if planes[0].hollow:
+        return SharedBits(None, None, count, (words_for(count),))
+    bits = np.concatenate([unpack_bits(plane.words, plane.count) for plane in planes])
+    return SharedBits(planes[0].holder, pack_bits(bits.view(np.bool_)), count)

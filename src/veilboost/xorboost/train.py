@@ -1,0 +1,295 @@
+"""Training: boosted trees on shares, level by level.
+
+Nothing in here depends on a secret: every participant, the dealer included, runs the same steps on the same shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from veilboost.mpc.protocols.one_hot import look_up
+from veilboost.mpc.protocols.select import anchor, select
+from veilboost.mpc.protocols.sigmoid import FRACTION_BITS
+from veilboost.mpc.protocols.truncate import truncate
+from veilboost.mpc.ring import pack_bits, to_ring, unpack_bits
+from veilboost.mpc.session import Session
+from veilboost.mpc.shares import Shared, SharedBits, concatenate, stack
+from veilboost.splitting.gain import WEIGHT_BITS, at_least, side_scores
+from veilboost.splitting.scales import Scales
+from veilboost.splitting.search import Candidates, find_splits
+from veilboost.tables.binning import BinnedColumn
+from veilboost.trees.parameters import Parameters
+from veilboost.trees.sampling import sample_features, sample_rows
+from veilboost.xorboost.candidates import CandidateSpace, share_cuts, share_validity, sides_of
+from veilboost.xorboost.cells import OwnerCells
+from veilboost.xorboost.histogram import left_sums, sum_per_bin
+from veilboost.xorboost.objective import LabelUnit, first_margin, gradients, scales_for, share_labels
+from veilboost.xorboost.routing import route, winning_candidates
+
+_RATE_BITS = 20
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """What is public about a training.
+
+    Attributes
+    ----------
+    space
+        Features, owners, bins and candidates.
+    label_owner
+        Position of the owner of the labels.
+    parameters
+        Hyper-parameters.
+    label_range
+        Public bounds of the labels; None for binary:logistic.
+    """
+
+    space: CandidateSpace
+    label_owner: int
+    parameters: Parameters
+    label_range: tuple[float, float] | None = None
+
+    @property
+    def unit(self) -> LabelUnit:
+        return LabelUnit.of(self.parameters, self.label_range)
+
+    @property
+    def scales(self) -> Scales:
+        return scales_for(self.parameters, self.space.rows)
+
+
+@dataclass(frozen=True)
+class SharedTree:
+    """One tree in shares, nodes in heap order (children of i at 2i + 1 and 2i + 2).
+
+    Attributes
+    ----------
+    choice
+        Shape (inner nodes,): 0 where a node does not split, else 1 + number of the candidate.
+    cuts
+        One plane of inner nodes * 32 bits: the float32 cut of each; zero for categories and where a node does not split.
+    weights
+        Shape (leaves,): learning rate included, 24 fraction bits.
+    gains
+        Shape (inner nodes,).
+    covers
+        Shape (inner nodes + leaves,): sums of hessians.
+    """
+
+    choice: Shared
+    cuts: list[SharedBits]
+    weights: Shared
+    gains: Shared
+    covers: Shared
+
+
+@dataclass(frozen=True)
+class SharedForest:
+    """A trained model in shares.
+
+    Attributes
+    ----------
+    base_margin
+        Shape (1,), 24 fraction bits, in the unit of the job; public if `base_score` was given.
+    trees
+        In order.
+    """
+
+    base_margin: Shared
+    trees: tuple[SharedTree, ...]
+
+
+def train(
+    session: Session,
+    task: TrainingTask,
+    columns: Sequence[BinnedColumn | None],
+    labels: npt.NDArray[np.float64] | None,
+    on_tree: Callable[[int], None] = lambda number: None,
+) -> SharedForest:
+    """Train a model on shares.
+
+    Parameters
+    ----------
+    columns
+        This participant's own binned columns by feature, None for those of others (and for all, at the dealer).
+    labels
+        float64, shape (rows,), at the label owner; None elsewhere.
+    on_tree
+        Called with the number of trees done: 0 after the setup, then after every tree.
+
+    Returns
+    -------
+    SharedForest
+        Of which every owner holds one additive share; hollow at the dealer.
+    """
+    space = task.space
+    cells = [OwnerCells(session, space, owner, columns) for owner in sorted(set(space.owners))]
+    valid = share_validity(session, space, columns)
+    cuts = share_cuts(session, space, columns)
+    shared_labels = share_labels(session, task.label_owner, labels, space.rows, task.unit)
+    base_margin = first_margin(session, shared_labels, task.parameters, task.unit)
+    margins = base_margin.broadcast_to((space.rows,))
+    on_tree(0)
+    trees = []
+    for number in range(task.parameters.n_estimators):
+        gradient, hessian = gradients(session, margins, shared_labels, task.parameters, task.scales)
+        tree, step = grow_tree(session, task, cells, valid, cuts, gradient, hessian, number)
+        margins = margins + step
+        trees.append(tree)
+        on_tree(number + 1)
+    return SharedForest(base_margin, tuple(trees))
+
+
+def grow_tree(
+    session: Session,
+    task: TrainingTask,
+    cells: Sequence[OwnerCells],
+    valid: SharedBits | None,
+    cuts: SharedBits,
+    gradient: Shared,
+    hessian: Shared,
+    number: int,
+) -> tuple[SharedTree, Shared]:
+    """Grow tree `number` on shared gradients.
+
+    Returns
+    -------
+    tree
+        The tree, in shares.
+    step
+        Shape (rows,): what it adds to every row's margin.
+
+    Notes
+    -----
+    For every level:
+
+    1. Sum the gradients of the left children per bin, masked by the children's row indicators; the right children's sums
+       are the parents' minus these.
+    2. Find the best split of every node (`splitting.search`).
+    3. Route the rows (`routing`), unless the level was the last: then the leaves' weights are the optimal weights of
+       their sums, and every row's margin moves by the weight of its leaf.
+    """
+    space, scales, unit = task.space, task.scales, task.unit
+    parameters = unit.scaled(task.parameters)
+    vectors = _vectors(session, gradient, hessian, parameters, number)
+    sampled = [
+        sample_features(parameters, number, level, len(space.features)) for level in range(parameters.max_depth)
+    ]
+    in_tree = frozenset(np.flatnonzero(np.any([level.any(axis=0) for level in sampled], axis=0)).tolist())
+    anchored = anchor(session, *(vectors[v] for v in range(len(vectors))))
+    indicators = _all_rows(session, space.rows)
+    alive = _all_rows(session, 1)[0]
+    node = vectors.sum(axis=1).reshape(len(vectors), 1)
+    histogram: Shared | None = None
+    choices, cut_bits, gains, covers = [], [], [], []
+    for level, permitted in enumerate(sampled):
+        n_nodes = 1 << level
+        if histogram is None:
+            summed = _rows_first(vectors.reshape(len(vectors), 1, space.rows))
+            histogram = sum_per_bin(session, cells, summed, in_tree).reshape(space.n_bins, len(vectors), 1)
+        else:
+            masked = stack(select(session, indicators[0::2], *anchored))
+            left = sum_per_bin(session, cells, _rows_first(masked), in_tree)
+            left = left.reshape(space.n_bins, len(vectors), n_nodes // 2)
+            histogram = _interleave(left, histogram - left)
+        features = np.flatnonzero(permitted.any(axis=0))
+        sides = sides_of(space, features.tolist())
+        splits = find_splits(
+            session,
+            Candidates(
+                left=left_sums(space, sides, histogram, node),
+                numbers=sides.candidates,
+                handicapped=sides.handicapped,
+                valid=None if valid is None else _pick_bits(valid, sides.candidates),
+                permitted=_permitted_candidates(space, sides.candidates, permitted),
+            ),
+            node,
+            alive,
+            parameters,
+            scales,
+            gain_unit=unit.half_width**-2,
+        )
+        winners = winning_candidates(session, space, splits.choice)
+        cut_bits.append(look_up(session, winners, cuts))
+        choices.append(splits.choice)
+        gains.append(splits.gain)
+        covers.append(node[1])
+        indicators = route(session, space, cells, winners, indicators, frozenset(features.tolist()))
+        node = _interleave(splits.left, node - splits.left)
+        alive = _twice(splits.alive)
+    covers.append(node[1])
+    weights = leaf_weights(session, node, parameters, scales)
+    (steps,) = select(session, indicators, weights.reshape(len(indicators), 1))
+    tree = SharedTree(concatenate(choices), cut_bits, weights, concatenate(gains), concatenate(covers))
+    return tree, steps.sum(axis=0)
+
+
+def leaf_weights(session: Session, node: Shared, parameters: Parameters, scales: Scales) -> Shared:
+    """Weights of leaves with sums (vectors, leaves): learning rate included, 24 fraction bits; zero for empty leaves."""
+    weight, _ = side_scores(session, node[0], node[1], parameters, scales)
+    rate = round(-parameters.learning_rate * (1 << _RATE_BITS))
+    (scaled,) = truncate(session, (weight * to_ring(rate), WEIGHT_BITS + _RATE_BITS - FRACTION_BITS))
+    (enough,) = at_least(session, (node[1], scales.least_hessian(parameters.min_child_weight)))
+    (kept,) = select(session, enough, scaled)
+    return kept
+
+
+def _vectors(session: Session, gradient: Shared, hessian: Shared, parameters: Parameters, number: int) -> Shared:
+    """Gradient, hessian and, if needed, ones; zero for the rows that this tree does not sample. Shape (vectors, rows)."""
+    rows = gradient.shape[0]
+    vectors = [gradient, hessian]
+    if parameters.min_rows_per_leaf:
+        vectors.append(session.constant(to_ring(np.ones(rows))))
+    stacked = stack(vectors)
+    if parameters.subsample < 1:
+        stacked = stacked * to_ring(sample_rows(parameters, number, rows))
+    return stacked
+
+
+def _rows_first(vectors: Shared) -> Shared:
+    """Shape (vectors, nodes, rows) as (rows, vectors * nodes)."""
+    n_vectors, nodes, rows = vectors.shape
+    if vectors.hollow:
+        return Shared(None, None, (rows, n_vectors * nodes))
+    flat = vectors.words.reshape(n_vectors * nodes, rows)
+    return Shared(vectors.holder, np.ascontiguousarray(flat.T))
+
+
+def _interleave(left: Shared, right: Shared) -> Shared:
+    """Children of every node, left and right in turn, along the last axis."""
+    shape = (*left.shape[:-1], 2 * left.shape[-1])
+    return stack([left, right], axis=len(shape)).reshape(*shape)
+
+
+def _all_rows(session: Session, rows: int) -> SharedBits:
+    """One plane of shared ones, shape (1, rows)."""
+    ones = pack_bits(np.ones((1, rows), dtype=np.bool_))
+    zeros = None if session.dealing else np.zeros_like(ones)
+    return SharedBits(session.holder, zeros, rows, ones.shape) ^ ones
+
+
+def _twice(bits: SharedBits) -> SharedBits:
+    """Every bit of a plane two times."""
+    return _pick_bits(bits, np.repeat(np.arange(bits.count), 2))
+
+
+def _pick_bits(bits: SharedBits, positions: npt.NDArray[np.int64]) -> SharedBits:
+    """Bits of one plane at public positions, as one plane."""
+    if bits.hollow:
+        return SharedBits(None, None, len(positions), (-(-len(positions) // 64),))
+    chosen = unpack_bits(bits.words, bits.count)[positions]
+    return SharedBits(bits.holder, pack_bits(chosen.view(np.bool_)), len(positions))
+
+
+def _permitted_candidates(
+    space: CandidateSpace, candidates: npt.NDArray[np.int64], permitted: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_] | None:
+    """Column sampling by node, per candidate; None when all nodes may use all columns of the level."""
+    features = np.searchsorted(space.candidate_starts, candidates, side="right") - 1
+    mask: npt.NDArray[np.bool_] = permitted[:, features]
+    return None if mask.all() else mask
