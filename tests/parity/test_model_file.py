@@ -24,7 +24,9 @@ CASES = [
     (Kind.CATEGORICAL,),
 ]
 #: Ties with thresholds, numbers of all sizes, and the largest and smallest float32.
-NUMBERS = np.array([0, 0.1, 0.5, 1 / 3, 1e-30, -7.25, 16777217, 1e30, 1e-45, 3.4028235e38, -3.4028235e38], dtype=np.float32)
+NUMBERS = np.array(
+    [0, 0.1, 0.5, 1 / 3, 1e-30, -7.25, 16777217, 1e30, 1e-45, 3.4028235e38, -3.4028235e38], dtype=np.float32
+)
 
 
 def random_model(kinds: tuple[Kind, ...], objective: Objective, seed: int) -> tuple[Ensemble, npt.NDArray[np.float32]]:

@@ -1,10 +1,10 @@
 """The oracle grows the trees that XGBoost's `hist` grows.
 
 XGBoost is fed bin numbers instead of values: so few distinct integers make every integer a bin of its own, and both
-sides have the same cuts. Its sums of gradients and its gains are float32, ours float64. So where the gains of two
-candidates agree within float32 rounding of the sums behind them, either may choose either, and everything below and all
-later trees differ with reason. The tests therefore compare in two ways: node by node up to the first such tie, and every
-node of every tree on the margins that XGBoost's own earlier trees left (`audit`).
+sides have the same cuts. Its gradients and its gains are float32, ours float64. So where the gains of two candidates
+agree within float32 rounding of the sums behind them, either may choose either, and everything below and all later
+trees differ with reason. The tests therefore compare in two ways: node by node up to the first such tie, and every node
+of every tree on the margins that XGBoost's own earlier trees left (`audit`).
 """
 
 import json
@@ -42,14 +42,18 @@ def binned_by_number(feature: Feature, bins: npt.NDArray[np.int64]) -> BinnedCol
     plan = plan_bins(feature, len(bins), max(2, int(bins.max()) + 1))
     cuts = np.arange(plan.n_candidates, dtype=np.float32) + np.float32(0.5)
     codes = np.where(bins < 0, plan.n_bins, bins).astype(np.uint16)
-    return BinnedColumn(feature, plan, codes, np.zeros_like(cuts) if feature.categorical else cuts, np.full(len(cuts), True))
+    return BinnedColumn(
+        feature, plan, codes, np.zeros_like(cuts) if feature.categorical else cuts, np.full(len(cuts), True)
+    )
 
 
 def random_columns(rng: np.random.Generator, rows: int, n_features: int) -> list[BinnedColumn]:
     columns = []
     for number in range(n_features):
         kind = [Kind.DISCRETE, Kind.FLAG, Kind.CATEGORICAL][rng.integers(3)]
-        n_bins = {Kind.DISCRETE: int(rng.integers(2, 13)), Kind.FLAG: 2, Kind.CATEGORICAL: int(rng.integers(2, 8))}[kind]
+        n_bins = {Kind.DISCRETE: int(rng.integers(2, 13)), Kind.FLAG: 2, Kind.CATEGORICAL: int(rng.integers(2, 8))}[
+            kind
+        ]
         missing = bool(rng.integers(2))
         levels = tuple(f"level {i}" for i in range(n_bins)) if kind is Kind.CATEGORICAL else ()
         bins = rng.integers(0, n_bins, rows)
@@ -60,7 +64,9 @@ def random_columns(rng: np.random.Generator, rows: int, n_features: int) -> list
 
 
 def labels_for(rng: np.random.Generator, columns: list[BinnedColumn], objective: str) -> npt.NDArray[np.float64]:
-    signal = sum(rng.normal() * (column.bins % 3 == 0) for column in columns[:4]) + rng.normal(size=len(columns[0].bins))
+    signal = sum(rng.normal() * (column.bins % 3 == 0) for column in columns[:4]) + rng.normal(
+        size=len(columns[0].bins)
+    )
     if objective == "reg:squarederror":
         return np.round(signal, 3).astype(np.float64)
     labels = (signal > np.median(signal)).astype(np.float64)
@@ -114,9 +120,7 @@ def with_our_cuts(tree: Tree, columns: list[BinnedColumn]) -> Tree:
             default_left[node] = False
         threshold[node] = min(threshold[node], above_all)  # XGBoost's last cut is about twice the maximum
     threshold = np.where(tree.leaf | (tree.category >= 0), np.float32(0), threshold)
-    return Tree(
-        left, right, tree.feature, threshold, tree.category, default_left, tree.weight, tree.gain, tree.cover
-    )
+    return Tree(left, right, tree.feature, threshold, tree.category, default_left, tree.weight, tree.gain, tree.cover)
 
 
 def tolerance(best_gain: float, rows: int, labels: npt.NDArray[np.float64]) -> float:
@@ -141,7 +145,11 @@ def assert_same_decisions(
 
 
 def assert_same_trees(
-    ours: Ensemble, theirs: Ensemble, columns: list[BinnedColumn], labels: npt.NDArray[np.float64], parameters: Parameters
+    ours: Ensemble,
+    theirs: Ensemble,
+    columns: list[BinnedColumn],
+    labels: npt.NDArray[np.float64],
+    parameters: Parameters,
 ) -> tuple[int, bool]:
     """Compare until the first tie; returns the number of nodes that agree and whether all do."""
     values = as_matrix(columns)
@@ -162,7 +170,9 @@ def assert_same_trees(
             if mine.leaf[a]:
                 assert mine.weight[a] == pytest.approx(their.weight[b], rel=1e-4, abs=1e-5)
                 continue
-            left_of_mine, left_of_their = (goes_left(tree, node, values[rows]) for tree, node in ((mine, a), (their, b)))
+            left_of_mine, left_of_their = (
+                goes_left(tree, node, values[rows]) for tree, node in ((mine, a), (their, b))
+            )
             same = mine.feature[a] == their.feature[b] and np.array_equal(left_of_mine, left_of_their)
             if not same:
                 assert min(at.chosen_gain, mine.gain[a]) >= at.best_gain - 10 * slack, at
@@ -234,6 +244,23 @@ def test_ties_are_rare(objective: str) -> None:
     assert agreed >= 1000
 
 
+@pytest.mark.parametrize("least", [0.0, 1.0, 1.5, 2.0, 3.0, 6.0, 7.0])
+def test_min_child_weight_at_its_limits(least: float) -> None:
+    """In regression a hessian is a number of rows: a side of exactly `min_child_weight` rows is allowed."""
+    columns = [binned_by_number(Feature("x", Kind.DISCRETE), np.arange(6))]
+    labels = np.array([9.0, 4, 4, 0, 0, 0])
+    parameters = parameters_from(
+        {"objective": "reg:squarederror", "min_child_weight": least, "n_estimators": 1, "base_score": 1}
+    )
+    ours, theirs = train(columns, labels, parameters), train_xgboost(columns, labels, parameters)
+    assert assert_same_trees(ours, theirs, columns, labels, parameters)[1]
+    mine, their = ours.trees[0], theirs.trees[0]
+    assert mine.left.tolist() == their.left.tolist()
+    assert mine.threshold.tolist() == their.threshold.tolist()
+    assert mine.weight == pytest.approx(their.weight, rel=1e-6)
+    assert (mine.weight[0] == 0) == (least != 6)  # a root of less than `min_child_weight` weighs nothing
+
+
 def test_row_sampling_is_a_weight_of_zero() -> None:
     """XGBoost drops unsampled rows the same way; here it is told our sample by weights."""
     parameters = parameters_from({"n_estimators": 1, "max_depth": 4, "subsample": 0.6, "base_score": 0.5})
@@ -282,8 +309,8 @@ def test_trees_on_patients_of_four_hospitals() -> None:
         else:
             codes, levels = pd.factorize(cells.astype("string"))
             columns.append(binned_by_number(Feature(str(name), Kind.CATEGORICAL, tuple(levels), missing), codes))
-    for given in ({"max_depth": 4}, {"max_depth": 6, "lambda": 0.1, "min_child_weight": 3, "gamma": 0.4}):
-        parameters = parameters_from({"n_estimators": 10, **given})
+    for chosen in ({"max_depth": 4}, {"max_depth": 6, "lambda": 0.1, "min_child_weight": 3, "gamma": 0.4}):
+        parameters = parameters_from({"n_estimators": 10, **chosen})
         theirs = train_xgboost(columns, labels, parameters)
         ours = train(columns, labels, parameters)
         assert_same_decisions(theirs, columns, labels, parameters)

@@ -38,7 +38,9 @@ def test_missing_values_go_the_default_way() -> None:
         assert went_left(stump(0, 1, default_left, feature=1), 0, float("nan")) is default_left
 
 
-@pytest.mark.parametrize(("code", "left"), [(0, True), (1, False), (2, True), (3, True), (-1, True), (2.0**24, True), (1e30, True)])
+@pytest.mark.parametrize(
+    ("code", "left"), [(0, True), (1, False), (2, True), (3, True), (-1, True), (2.0**24, True), (1e30, True)]
+)
 def test_only_the_listed_category_goes_right(code: float, left: bool) -> None:
     assert went_left(stump(0, 1, feature=1), 0, code) is left
 
@@ -60,7 +62,9 @@ def test_many_rows_in_parallel_are_rows_one_by_one() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=(40_000, 2)).astype(np.float32)
     model = ensemble(stump(0.3), stump(-0.3, default_left=True), stump(0, 1, feature=1))
-    assert np.array_equal(model.predict(values)[::997], np.concatenate([model.predict(row[None]) for row in values[::997]]))
+    assert np.array_equal(
+        model.predict(values)[::997], np.concatenate([model.predict(row[None]) for row in values[::997]])
+    )
     assert model.leaf_index(values).shape == (40_000, 3)
 
 
@@ -146,7 +150,9 @@ def test_pruning_does_not_change_where_rows_go(depth: int, seed: int) -> None:
         while node < n_inner:
             x, left = row[feature[node]], False
             if split[node]:
-                left = default_left[node] if np.isnan(x) else x != category[node] if feature[node] else x < threshold[node]
+                left = (
+                    default_left[node] if np.isnan(x) else x != category[node] if feature[node] else x < threshold[node]
+                )
             node = 2 * node + (1 if left else 2)
         expected.append(weights[node - n_inner])
     assert np.array_equal(ensemble(tree).predict(values), np.array(expected, dtype=np.float32))

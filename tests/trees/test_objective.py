@@ -57,7 +57,9 @@ def test_base_score_is_the_mean_as_float32() -> None:
         ("reg:squarederror", [], None, ["no rows"]),
     ],
 )
-def test_bad_labels_are_refused(objective: str, labels: list[float], bounds: tuple[float, float], words: list[str]) -> None:
+def test_bad_labels_are_refused(
+    objective: str, labels: list[float], bounds: tuple[float, float], words: list[str]
+) -> None:
     with pytest.raises(DataError) as caught:
         check_labels(objective, np.array(labels, dtype=np.float64), bounds)  # type: ignore[arg-type]
     message = str(caught.value)

@@ -53,12 +53,16 @@ def test_every_column_is_drawn_equally_often() -> None:
 
 
 @given(rates, rates, rates, st.integers(1, 40), st.integers(0, 4), st.integers(0, 2**63 - 1))
-def test_counts_and_nesting(by_tree: float, by_level: float, by_node: float, n_features: int, level: int, seed: int) -> None:
+def test_counts_and_nesting(
+    by_tree: float, by_level: float, by_node: float, n_features: int, level: int, seed: int
+) -> None:
     parameters = parameters_from(
         {"colsample_bytree": by_tree, "colsample_bylevel": by_level, "colsample_bynode": by_node, "seed": seed}
     )
     nodes = sample_features(parameters, 0, level, n_features)
-    of_tree = sample_features(parameters.model_copy(update={"colsample_bylevel": 1.0, "colsample_bynode": 1.0}), 0, 0, n_features)
+    of_tree = sample_features(
+        parameters.model_copy(update={"colsample_bylevel": 1.0, "colsample_bynode": 1.0}), 0, 0, n_features
+    )
     count = n_features
     for rate in (by_tree, by_level, by_node):
         count = max(1, int(np.float32(rate) * np.float32(count)))

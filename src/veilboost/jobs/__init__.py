@@ -1,0 +1,1 @@
+"""Jobs: what participants agree on, and the roles that carry it out."""

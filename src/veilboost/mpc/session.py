@@ -72,6 +72,9 @@ class Exchanged:
     total: Words | None
     masks: Sequence[Words] | None
 
+    def __repr__(self) -> str:
+        return f"Exchanged(shape={self.value.shape}, redacted)"
+
 
 class Session(ABC):
     """What the owners' and the dealer's sessions have in common.

@@ -54,13 +54,13 @@ def choose_scales(rows: int, largest_gradient: float, largest_hessian: float, re
     Raises
     ------
     InputError
-        When fewer than six fraction bits would be left: too many rows, or too large a lambda.
+        When fewer than six fraction bits would be left: too many rows, too large a lambda, or gradients too large for them.
     """
     gradient_bits = math.floor(math.log2(_MARGIN * 2**_GRADIENT_BITS / (rows * largest_gradient)))
     hessian_bits = math.floor(math.log2(_MARGIN * 2**DIVISOR_BITS / (rows * largest_hessian + 2 * reg_lambda)))
     if min(gradient_bits, hessian_bits) < _FEWEST_BITS:
         raise InputError(
             f"{rows} rows with reg_lambda = {reg_lambda:g} exceed the fixed-point range of training: "
-            "use fewer rows or a smaller reg_lambda"
+            "use fewer rows, a smaller reg_lambda, or a base_score near the labels"
         )
     return Scales(min(gradient_bits, 24), min(hessian_bits, 24), rows)

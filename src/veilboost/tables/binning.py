@@ -82,6 +82,9 @@ class BinnedColumn:
     cuts: npt.NDArray[np.float32]
     valid: npt.NDArray[np.bool_]
 
+    def __repr__(self) -> str:
+        return f"BinnedColumn(feature={self.feature.name!r}, rows={len(self.bins)}, redacted)"
+
 
 def plan_bins(feature: Feature, rows: int, max_bin: int) -> BinPlan:
     """Public shape of a column of `rows` rows when numeric columns get at most `max_bin` bins."""

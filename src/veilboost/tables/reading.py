@@ -64,6 +64,24 @@ def read_columns(source: Source, names: Sequence[str], where: str) -> pl.DataFra
     raise DataError(f"{where}: cannot read a {type(source).__name__}: give a CSV or Parquet file, or a data frame")
 
 
+def column_names(source: Source, where: str) -> list[str]:
+    """Names of all columns of a source, without the white space around them; raises DataError as `read_columns`."""
+    pandas = sys.modules.get("pandas")
+    if isinstance(source, pl.DataFrame) or (pandas is not None and isinstance(source, pandas.DataFrame)):
+        return [str(column).strip() for column in source.columns]
+    read_columns(source, [], where)  # refuses what is no table
+    try:
+        with (BytesIO(source.getvalue()) if isinstance(source, BytesIO) else Path(source).open("rb")) as file:
+            if file.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC:
+                file.seek(0)
+                return [name.strip() for name in pl.read_parquet_schema(file)]
+            file.seek(0)
+            header = next(csv.reader(TextIOWrapper(file, encoding="utf-8-sig", newline="")), [])
+    except (*_POLARS_ERRORS, ValueError, csv.Error):
+        raise DataError(f"{where}: the header cannot be read: give a CSV or Parquet file") from None
+    return [name.strip() for name in header]
+
+
 def _read_file(path: Path, names: Sequence[str], where: str) -> pl.DataFrame:
     try:
         if path.is_dir():

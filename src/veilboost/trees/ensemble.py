@@ -253,9 +253,7 @@ class Ensemble:
             list(pool.map(work, chunks))
 
 
-def _add_margins(
-    values: Float32, forest: kernels.Forest, weight: Float32, margins: Float32, rows: slice
-) -> None:
+def _add_margins(values: Float32, forest: kernels.Forest, weight: Float32, margins: Float32, rows: slice) -> None:
     kernels.add_margins(values[rows], *forest, weight, margins[rows])
 
 

@@ -168,9 +168,7 @@ def _canonical(given: Mapping[Any, Any]) -> dict[str, Any]:
         if name is None:
             raise JobError(_no_such_parameter(written))
         if name in written_as:
-            raise JobError(
-                f"parameter {name} is given twice, as {written_as[name]} and as {written}: keep one of them"
-            )
+            raise JobError(f"parameter {name} is given twice, as {written_as[name]} and as {written}: keep one of them")
         written_as[name] = written
         values[name] = value.item() if isinstance(value, np.generic) else value
     return values

@@ -24,6 +24,9 @@ FEATURES_ATTRIBUTE: Final = "veilboost_features"
 #: XGBoost's mark for "no parent", in the root.
 NO_PARENT: Final = 2**31 - 1
 
+#: A damaged count must not exhaust the memory.
+MOST_FEATURES: Final = 1_000_000
+
 _KINDS: Final = {
     "float": Kind.CONTINUOUS,
     "q": Kind.CONTINUOUS,
@@ -53,6 +56,8 @@ def parse_model(model: object) -> Ensemble:
         raise ModelError("models with more than one output are not supported")
     content = _get(booster, "model")
     n_features = _whole(shape, "num_feature")
+    if n_features > MOST_FEATURES:
+        raise ModelError(f"models of more than {MOST_FEATURES} features are not supported")
     features = _features(learner, content.get("cats") if isinstance(content, dict) else None, n_features)
     trees = _list(_get(content, "trees"), "trees")
     if any(_list(_get(content, "tree_info"), "tree_info")):

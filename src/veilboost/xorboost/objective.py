@@ -51,18 +51,27 @@ class LabelUnit:
         )
 
 
-def scales_for(parameters: Parameters, rows: int) -> Scales:
-    """Fixed-point scales of a job: |g| <= 1 and h <= 1/4 for logistic loss; mean |g| <= 2 and h = 1 for squared error.
+def scales_for(parameters: Parameters, rows: int, unit: LabelUnit) -> Scales:
+    """Fixed-point scales of a job: |g| <= 1 and h <= 1/4 for logistic loss; bounds of the mean g^2 and h = 1 for squared error.
 
     Raises
     ------
     InputError
-        When there are too many rows.
+        When there are too many rows, or a `base_score` too far from the labels.
     """
     if parameters.objective == "binary:logistic":
         return choose_scales(rows, 1.0, 0.25, parameters.reg_lambda)
-    # Every residual begins within [-2, 2], and boosting with a learning rate of at most 1 never enlarges their squares' sum.
-    return choose_scales(rows, 2.0, 1.0, parameters.reg_lambda)
+    # Every residual begins within +-largest (labels and their mean lie within +-1), and boosting with a learning rate of at
+    # most 1 never enlarges their squares' sum.
+    largest = 2.0 if parameters.base_score is None else max(2.0, 1.0 + abs(_given_margin(parameters, unit)))
+    # No sum of squares exceeds rows * largest^2, and so does no score of splitting/gain.py, which must stay below 2^62.
+    return choose_scales(rows, max(largest, largest**2 / 4), 1.0, parameters.reg_lambda)
+
+
+def _given_margin(parameters: Parameters, unit: LabelUnit) -> float:
+    """The margin of a public `base_score` in the unit of the job."""
+    assert parameters.base_score is not None
+    return (to_margin(parameters.objective, parameters.base_score) - unit.middle) / unit.half_width
 
 
 def share_labels(
@@ -78,16 +87,15 @@ def share_labels(
 def first_margin(session: Session, labels: Shared, parameters: Parameters, unit: LabelUnit) -> Shared:
     """The margin before the first tree, shape (1,): public if `base_score` is given, else from the mean label, in shares."""
     if parameters.base_score is not None:
-        margin = (to_margin(parameters.objective, parameters.base_score) - unit.middle) / unit.half_width
-        return session.constant(encode([margin], FRACTION_BITS))
+        return session.constant(encode([_given_margin(parameters, unit)], FRACTION_BITS))
     rows = labels.shape[0]
     total = labels.reshape(1, rows).sum(axis=1)
     if parameters.objective == "reg:squarederror":
         bits = 36
         (mean,) = truncate(session, (total * to_ring(round(2**bits / rows)), bits))
         return mean
-    # Labels are 0 or 2^24; the number of positive rows is exact after an exact division.
-    (positive,) = truncate(session, (total * to_ring(2) + to_ring(1 << FRACTION_BITS), FRACTION_BITS + 1))
+    # Labels are 0 or 2^24, so the division leaves no remainder and the number of positive rows is exact.
+    (positive,) = truncate(session, (total, FRACTION_BITS))
     counts = stack([positive, to_ring(rows) - positive])
     logs = logarithm(session, counts, FRACTION_BITS)
     return logs[0] - logs[1]
@@ -119,5 +127,6 @@ def to_base_score(parameters: Parameters, unit: LabelUnit, margin: float) -> flo
 
 
 def _round(session: Session, *values: tuple[Shared, int]) -> list[Shared]:
-    rounded = iter(truncate(session, *(pair for pair in values if pair[1])))
+    inexact = [pair for pair in values if pair[1]]
+    rounded = iter(truncate(session, *inexact) if inexact else [])
     return [next(rounded) if bits else value for value, bits in values]

@@ -43,7 +43,7 @@ def reveal_to(session: Session, task: TrainingTask, forest: SharedForest, analys
     Ensemble
         At the analyst if it is one of the owners; None elsewhere.
     """
-    values = _shared_values(task, forest)
+    values = shared_values(task, forest)
     opened = {
         item.name: session.disclose(values[item.name], analyst, item.what, _WHY) for item in _items(task)
     }
@@ -118,7 +118,8 @@ def _items(task: TrainingTask) -> list[_Item]:
     return items
 
 
-def _shared_values(task: TrainingTask, forest: SharedForest) -> dict[str, Shared | SharedBits]:
+def shared_values(task: TrainingTask, forest: SharedForest) -> dict[str, Shared | SharedBits]:
+    """All arrays of a model in shares, by name; `rebuild` takes them when they are opened."""
     trees = forest.trees
     return {
         "base_margin": forest.base_margin,

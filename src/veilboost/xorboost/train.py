@@ -60,7 +60,7 @@ class TrainingTask:
 
     @property
     def scales(self) -> Scales:
-        return scales_for(self.parameters, self.space.rows)
+        return scales_for(self.parameters, self.space.rows, self.unit)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,9 @@ class Anchored:
     mask: Mask[Shared]
     opened: Words | None
 
+    def __repr__(self) -> str:
+        return f"Anchored(shape={self.value.shape}, redacted)"
+
 
 def anchor(session: Session, *values: Shared) -> list[Anchored]:
     """Open values under fresh masks that stay attached to them. One round."""

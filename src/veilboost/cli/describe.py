@@ -1,0 +1,53 @@
+"""`veilboost describe`: drafts a job file from local samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veilboost.cli.options import Data, tables
+from veilboost.errors import InputError
+from veilboost.jobs.draft import draft_feature, draft_job
+from veilboost.jobs.spec import job_from_dict, job_to_toml
+from veilboost.tables.reading import column_names, read_columns
+from veilboost.tables.schema import Feature
+
+_PARAMETERS = {"objective": "binary:logistic", "n_estimators": 20, "max_depth": 4, "learning_rate": 0.3, "max_bin": 64}
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(describe)
+
+
+def describe(
+    label: Annotated[str, typer.Option("--label", metavar="COLUMN", help="The column to predict.")],
+    out: Annotated[Path, typer.Option("--out", metavar="JOB.toml", help="Where the draft goes.")],
+    data: Data = None,
+    row_id: Annotated[str | None, typer.Option("--id", metavar="COLUMN", help="A column to leave out: the id.")] = None,
+    analyst: Annotated[str, typer.Option("--analyst", metavar="NAME", help="Who gets the model.")] = "analyst",
+) -> None:
+    """Draft a job file from samples of all parties' tables: kinds, levels, columns with empty cells."""
+    if out.exists():
+        raise InputError(f"{out}: is there already: choose another file with --out, or move it away")
+    drafts: dict[str, list[Feature]] = {}
+    owner: str | None = None
+    for party, file in tables(data).items():
+        names = [name for name in column_names(file, str(file)) if name != row_id]
+        if label in names:
+            if owner is not None:
+                raise InputError(f"--label {label}: both {owner} and {party} have this column: leave it in one table")
+            owner = party
+        frame = read_columns(file, [name for name in names if name != label], str(file))
+        drafts[party] = [draft_feature(name, frame[name], str(file)) for name in frame.columns]
+    if owner is None:
+        raise InputError(f"--label {label}: no table has this column: check the name, and give every table with --data")
+    job = job_from_dict(draft_job(out.stem, drafts, label, owner, analyst, _PARAMETERS))
+    try:
+        out.write_text(job_to_toml(job), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}): choose another file with --out") from None
+    typer.echo(
+        f"wrote {out}: look over kinds, levels and parameters; it names levels of your data and will be shared with everybody"
+    )

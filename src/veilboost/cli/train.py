@@ -1,0 +1,49 @@
+"""`veilboost train`: all roles of a job as local processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veilboost.cli.options import Data, JobFile, tables
+from veilboost.cli.progress import TreeProgress
+from veilboost.jobs.local import LocalRun, check_data_names, run_local
+from veilboost.jobs.spec import Job, load_job
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(train)
+
+
+def train(
+    job_file: JobFile,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")],
+    data: Data = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Train a job with every role as a process of this machine, over TLS."""
+    job = load_job(job_file)
+    files = tables(data)
+    check_data_names(job, files)
+    with TreeProgress(job.parameters.n_estimators, quiet) as progress:
+        run = run_local(job, job_file, files, out, progress)
+    if not quiet:
+        for line in summary(job, run):
+            typer.echo(line)
+        typer.echo(f"model, ledger and report are in {out}")
+
+
+def summary(job: Job, run: LocalRun) -> list[str]:
+    """What a person wants to know after a training."""
+    seconds = run.report["seconds_per_tree"]
+    sent = ", ".join(f"{role} {count / 1e6:.1f} MB" for role, count in run.report["bytes_sent"].items())
+    lines = [
+        f"{len(seconds)} trees in {sum(seconds):.1f} s after {run.report['seconds_setup']:.1f} s of setup",
+        f"sent: {sent}",
+        "disclosed:",
+    ]
+    lines += [f"  to {entry['receiver']}: {entry['value']} {tuple(entry['shape'])}" for entry in run.ledger]
+    lines.append(f"  to everybody else: nothing ({', '.join(r for r in job.roles if r != job.analyst)})")
+    return lines

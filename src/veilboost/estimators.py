@@ -1,0 +1,380 @@
+"""Scikit-learn style estimators: every participant as a process of this machine, and the caller as the analyst.
+
+`fit` takes the tables of all owners, so it protects nobody from the caller. It is for trying out and for choosing
+parameters on data that one may see; between organisations the same training runs from a job file (`veilboost party`, ...).
+"""
+
+from __future__ import annotations
+
+import inspect
+import socket
+import tempfile
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from veilboost.errors import DataError, InputError
+from veilboost.jobs.draft import draft_feature, draft_job
+from veilboost.jobs.local import run_local
+from veilboost.jobs.spec import job_from_dict, job_to_toml
+from veilboost.tables.reading import column_names, read_columns
+from veilboost.tables.schema import Feature
+from veilboost.tables.table import encode_frame
+from veilboost.trees.ensemble import Ensemble
+from veilboost.trees.parameters import parameters_from
+from veilboost.trees.xgboost_json import load_model, save_model
+
+_ANALYST = "analyst"
+Estimator = TypeVar("Estimator", bound="_XORBoost")
+
+
+class _XORBoost:
+    """What classifier and regressor have in common."""
+
+    _objective: str
+    _estimator_type: str
+
+    def __init__(
+        self,
+        *,
+        n_estimators: int = 100,
+        max_depth: int = 6,
+        learning_rate: float = 0.3,
+        max_bin: int = 256,
+        reg_lambda: float = 1.0,
+        reg_alpha: float = 0.0,
+        gamma: float = 0.0,
+        min_child_weight: float = 1.0,
+        max_delta_step: float = 0.0,
+        subsample: float = 1.0,
+        colsample_bytree: float = 1.0,
+        colsample_bylevel: float = 1.0,
+        colsample_bynode: float = 1.0,
+        seed: int = 0,
+        base_score: float | None = None,
+        min_rows_per_leaf: int = 0,
+        reveal_gain: bool = False,
+    ) -> None:
+        self.n_estimators = n_estimators
+        self.max_depth = max_depth
+        self.learning_rate = learning_rate
+        self.max_bin = max_bin
+        self.reg_lambda = reg_lambda
+        self.reg_alpha = reg_alpha
+        self.gamma = gamma
+        self.min_child_weight = min_child_weight
+        self.max_delta_step = max_delta_step
+        self.subsample = subsample
+        self.colsample_bytree = colsample_bytree
+        self.colsample_bylevel = colsample_bylevel
+        self.colsample_bynode = colsample_bynode
+        self.seed = seed
+        self.base_score = base_score
+        self.min_rows_per_leaf = min_rows_per_leaf
+        self.reveal_gain = reveal_gain
+
+    def __repr__(self) -> str:
+        defaults = {name: p.default for name, p in inspect.signature(type(self).__init__).parameters.items()}
+        changed = [f"{k}={v!r}" for k, v in self.get_params().items() if v is not defaults[k] and v != defaults[k]]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters by name, as in scikit-learn."""
+        return {name: getattr(self, name) for name in self._parameter_names()}
+
+    def set_params(self, **parameters: Any) -> Self:
+        """Change parameters, as in scikit-learn; an unknown one is a TypeError."""
+        known = self._parameter_names()
+        for name, value in parameters.items():
+            if name not in known:
+                raise TypeError(f"{type(self).__name__} has no parameter '{name}': it has {', '.join(known)}")
+            setattr(self, name, value)
+        return self
+
+    @classmethod
+    def _parameter_names(cls) -> list[str]:
+        return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+
+    def __sklearn_tags__(self) -> Any:
+        """How scikit-learn's tools should treat this estimator."""
+        from sklearn.utils import ClassifierTags, InputTags, RegressorTags, Tags, TargetTags
+
+        classifier = self._estimator_type == "classifier"
+        return Tags(
+            estimator_type=self._estimator_type,
+            target_tags=TargetTags(required=True),
+            classifier_tags=ClassifierTags(multi_class=False) if classifier else None,
+            regressor_tags=None if classifier else RegressorTags(),
+            input_tags=InputTags(allow_nan=True, categorical=True, string=True),
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "ensemble_")
+
+    def _fit(
+        self,
+        parties: Mapping[str, Any],
+        label: str,
+        row_id: str | None,
+        features: Sequence[Feature] | None,
+        label_range: tuple[float, float] | None,
+    ) -> Self:
+        given = self.get_params()
+        parameters = parameters_from(
+            {"objective": self._objective} | {k: v for k, v in given.items() if v is not None}
+        ).model_dump(exclude_none=True)
+        frames, owner = _read_all(parties, label, row_id)
+        frames[owner] = frames[owner].with_columns(self._encode_label(frames[owner][label], owner).alias(label))
+        if self._objective == "reg:squarederror" and label_range is None:
+            label_range = _range_of(frames[owner][label], owner)
+        known = {feature.name: feature for feature in features or ()}
+        columns = {
+            party: [
+                known.get(name) or draft_feature(name, frame[name], f"table of {party}")
+                for name in frame.columns
+                if name != label
+            ]
+            for party, frame in frames.items()
+        }
+        ports = _free_ports(len(frames) + 1)
+        job = job_from_dict(
+            draft_job("fit", columns, label, owner, _ANALYST, parameters, label_range=label_range, ports=ports)
+        )
+        with tempfile.TemporaryDirectory(prefix="veilboost-") as scratch:
+            job_file = Path(scratch) / "job.toml"
+            job_file.write_text(job_to_toml(job), encoding="utf-8")
+            tables = {party: _to_parquet(frame) for party, frame in frames.items()}
+            run = run_local(job, job_file, tables, Path(scratch) / "out")
+            self.ensemble_: Ensemble = load_model(Path(scratch) / "out" / "model.json")
+        self.report_ = run.report
+        self.ledger_ = run.ledger
+        self.features_: tuple[Feature, ...] = job.features
+        self.feature_names_in_ = np.array([feature.name for feature in job.features], dtype=object)
+        self.n_features_in_ = len(job.features)
+        return self
+
+    def _encode_label(self, labels: pl.Series, owner: str) -> pl.Series:
+        return labels
+
+    def _raw_predictions(self, frame: Any) -> npt.NDArray[np.float32]:
+        if not hasattr(self, "ensemble_"):
+            raise _not_fitted(type(self).__name__)
+        return self.ensemble_.predict(encode_frame(frame, self.features_, name_for_errors="X"))
+
+    def to_xgboost(self) -> Any:
+        """The model as an `xgboost.Booster`; needs xgboost."""
+        import xgboost
+
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "model.json"
+            self.save_model(path)
+            booster = xgboost.Booster()
+            booster.load_model(path)
+        return booster
+
+    def save_model(self, path: str | Path) -> None:
+        """Write the model as an XGBoost JSON file."""
+        if not hasattr(self, "ensemble_"):
+            raise _not_fitted(type(self).__name__)
+        save_model(self.ensemble_, path)
+
+
+class XORBoostClassifier(_XORBoost):
+    """Boosted trees for two classes, trained on secret shares.
+
+    Parameters have XGBoost's names, meanings and defaults; `min_rows_per_leaf` keeps leaves from describing few patients,
+    and `reveal_gain` also discloses gains and covers to the analyst.
+
+    Attributes
+    ----------
+    classes_
+        The two classes, sorted.
+    ensemble_
+        The revealed model.
+    ledger_
+        Everything that was disclosed: a list of dicts.
+    report_
+        Timings, bytes per role, rounds, settings.
+    features_, feature_names_in_, n_features_in_
+        Columns of the model, in order.
+
+    Examples
+    --------
+    >>> clf = XORBoostClassifier(n_estimators=20, max_depth=4)              # doctest: +SKIP
+    >>> clf.fit({"north": north, "insurer": claims}, label="ms")            # doctest: +SKIP
+    >>> clf.predict_proba(patients)[:, 1]                                   # doctest: +SKIP
+    """
+
+    _objective = "binary:logistic"
+    _estimator_type = "classifier"
+
+    def fit(
+        self,
+        parties: Mapping[str, Any],
+        *,
+        label: str,
+        id: str | None = None,
+        features: Sequence[Feature] | None = None,
+    ) -> Self:
+        """Train with one local process per owner, a dealer and an analyst, over TLS.
+
+        Parameters
+        ----------
+        parties
+            Name of each owner and its table: a data frame or a path. Owners hold different columns; one holds the label.
+        label
+            Column with two classes.
+        id
+            Column that says which rows belong together; rows that not all owners have are left out. Without it all tables
+            must have the same rows in the same order. The caller has all tables, so the join is done in the clear.
+        features
+            Kinds and levels of columns; the rest is guessed from the tables.
+
+        Raises
+        ------
+        InputError
+            When a table or a parameter is wrong.
+        """
+        return self._fit(parties, label, id, features, None)
+
+    def predict_proba(self, frame: Any) -> npt.NDArray[np.float32]:
+        """Probabilities of the classes, float32, shape (rows, 2); the frame must have all columns of the model."""
+        positive = self._raw_predictions(frame)
+        return np.stack([1 - positive, positive], axis=1)
+
+    def predict(self, frame: Any) -> npt.NDArray[Any]:
+        """The more probable class of each row."""
+        return np.asarray(self.classes_[(self._raw_predictions(frame) > 0.5).astype(np.int64)])
+
+    def score(self, frame: Any, y: npt.ArrayLike) -> float:
+        """Accuracy."""
+        return float(np.mean(self.predict(frame) == np.asarray(y)))
+
+    def _encode_label(self, labels: pl.Series, owner: str) -> pl.Series:
+        if labels.dtype == pl.String:
+            labels = labels.str.strip_chars().replace({"": None})
+        if labels.dtype.is_float():
+            labels = labels.fill_nan(None)
+        if labels.null_count():
+            row = int(np.flatnonzero(labels.is_null().to_numpy())[0]) + 1
+            raise DataError(f"table of {owner}: row {row}: the label '{labels.name}' is empty: leave the row out")
+        classes = labels.unique().sort()
+        if len(classes) != 2:
+            raise DataError(
+                f"table of {owner}: the label '{labels.name}' has {len(classes)} different values: two classes are needed"
+            )
+        self.classes_ = np.array(classes.to_list())
+        return (labels == classes[1]).cast(pl.Int64)
+
+
+class XORBoostRegressor(_XORBoost):
+    """Boosted trees for squared error, trained on secret shares; otherwise as `XORBoostClassifier`."""
+
+    _objective = "reg:squarederror"
+    _estimator_type = "regressor"
+
+    def fit(
+        self,
+        parties: Mapping[str, Any],
+        *,
+        label: str,
+        id: str | None = None,
+        features: Sequence[Feature] | None = None,
+        label_range: tuple[float, float] | None = None,
+    ) -> Self:
+        """Train; see `XORBoostClassifier.fit`.
+
+        Parameters
+        ----------
+        label_range
+            Public bounds of the label, which fix the fixed-point scale. By default those of the label column; between
+            organisations choose bounds that disclose no patient's value.
+        """
+        return self._fit(parties, label, id, features, label_range)
+
+    def predict(self, frame: Any) -> npt.NDArray[np.float32]:
+        """Predictions, float32, shape (rows,)."""
+        return self._raw_predictions(frame)
+
+    def score(self, frame: Any, y: npt.ArrayLike) -> float:
+        """Coefficient of determination R^2."""
+        truth = np.asarray(y, dtype=np.float64)
+        residual = np.sum((truth - self.predict(frame)) ** 2)
+        return float(1 - residual / np.sum((truth - truth.mean()) ** 2))
+
+
+def _read_all(parties: Mapping[str, Any], label: str, row_id: str | None) -> tuple[dict[str, pl.DataFrame], str]:
+    """All columns of all tables, joined on the id if there is one; and who holds the label."""
+    frames: dict[str, pl.DataFrame] = {}
+    for party, source in parties.items():
+        where = f"table of {party}"
+        frames[party] = read_columns(source, column_names(source, where), where)
+        if frames[party].height == 0:
+            raise DataError(f"{where}: the table has no rows: give at least one row below the header")
+    if row_id is not None:
+        frames = _align(frames, row_id)
+    owners = [party for party, frame in frames.items() if label in frame.columns]
+    if len(owners) != 1:
+        have = f"{len(owners)} tables have" if owners else "no table has"
+        raise InputError(f"label '{label}': {have} this column: exactly one must")
+    return frames, owners[0]
+
+
+def _align(frames: dict[str, pl.DataFrame], row_id: str) -> dict[str, pl.DataFrame]:
+    """Keep the rows whose id all tables have, in the order of the first table."""
+    common: pl.Series | None = None
+    for party, frame in frames.items():
+        where = f"table of {party}"
+        if row_id not in frame.columns:
+            raise DataError(f"{where}: there is no id column '{row_id}': add it, or leave id out if the rows are aligned")
+        ids = frame[row_id].cast(pl.String).str.strip_chars()
+        if ids.null_count() or (ids == "").any():
+            raise DataError(f"{where}: the id column '{row_id}' has empty cells: every row needs an id")
+        if ids.is_duplicated().any():
+            row = int(np.flatnonzero(ids.is_duplicated().to_numpy())[1]) + 1
+            raise DataError(f"{where}: row {row}: the id in column '{row_id}' is there twice: keep one row per id")
+        frames[party] = frame.with_columns(ids.alias(row_id))
+        common = ids if common is None else common.filter(common.is_in(ids.to_list()))
+    assert common is not None
+    if len(common) == 0:
+        raise DataError(f"the tables have no id of column '{row_id}' in common: check that they use the same ids")
+    order = common.to_frame(row_id)
+    return {party: order.join(frame, on=row_id, how="left", maintain_order="left").drop(row_id) for party, frame in frames.items()}
+
+
+def _range_of(labels: pl.Series, owner: str) -> tuple[float, float]:
+    numbers = labels.cast(pl.Float64, strict=False).drop_nulls().drop_nans()
+    if len(numbers) == 0:
+        raise DataError(f"table of {owner}: the label '{labels.name}' holds no numbers: choose another label")
+    low, high = float(numbers.min()), float(numbers.max())  # type: ignore[arg-type]
+    return (low, high) if low < high else (low - 1.0, high + 1.0)
+
+
+def _to_parquet(frame: pl.DataFrame) -> bytes:
+    buffer = BytesIO()
+    frame.write_parquet(buffer)
+    return buffer.getvalue()
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def _not_fitted(name: str) -> Exception:
+    try:
+        from sklearn.exceptions import NotFittedError
+    except ImportError:
+        return InputError(f"this {name} is not fitted yet: call fit first")
+    return NotFittedError(f"this {name} is not fitted yet: call fit first")

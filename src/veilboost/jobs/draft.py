@@ -1,0 +1,110 @@
+"""Drafts of job files from local samples: what kind of column is each?
+
+The draft tells whoever reads it the levels of categorical columns and which columns have empty cells: look it over before
+it is shared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from veilboost.errors import DataError
+from veilboost.tables.schema import Feature, Kind
+
+_FLAG_WORDS = frozenset({"0", "1", "0.0", "1.0", "true", "false", "t", "f", "yes", "no"})
+#: Numbers of which at least this part are different count as continuous.
+_CONTINUOUS_PART = 0.25
+#: Text columns with more levels than this are rather names or remarks than categories.
+MOST_LEVELS = 256
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+FIRST_PORT = 7100
+
+
+def draft_feature(name: str, cells: pl.Series, where: str) -> Feature:
+    """Guess kind, levels and `missing` of a column.
+
+    Raises
+    ------
+    DataError
+        When a text column has too many different values to be categorical.
+    """
+    missing = cells.null_count() > 0
+    if cells.dtype == pl.Boolean:
+        return Feature(name, Kind.FLAG, (), missing)
+    if cells.dtype.is_numeric():
+        numbers = cells.cast(pl.Float64).fill_nan(None)
+        missing = numbers.null_count() > 0
+        present = numbers.drop_nulls()
+        distinct = present.unique()
+        if set(distinct) <= {0.0, 1.0}:
+            return Feature(name, Kind.FLAG, (), missing)
+        return Feature(name, _numeric_kind(len(distinct), len(present)), (), missing)
+    levels: Sequence[str] | None = None
+    if isinstance(cells.dtype, pl.Categorical | pl.Enum):
+        levels = [level for level in cells.cat.get_categories().to_list() if level.strip()]
+    text = cells.cast(pl.String).str.strip_chars()
+    text = text.set(text.is_in(["", "NaN", "nan"]).fill_null(False), None)
+    missing = text.null_count() > 0
+    distinct_text = text.drop_nulls().unique().to_list()
+    if levels is None:
+        if {word.lower() for word in distinct_text} <= _FLAG_WORDS:
+            return Feature(name, Kind.FLAG, (), missing)
+        if all(_NUMBER.fullmatch(word) for word in distinct_text):
+            return Feature(name, _numeric_kind(len(distinct_text), len(text) - text.null_count()), (), missing)
+        levels = sorted(distinct_text)
+    if len(levels) > MOST_LEVELS:
+        raise DataError(
+            f"{where}: column '{name}' has {len(levels)} different texts: "
+            "leave it out, or write it into the job file as categorical with its levels"
+        )
+    return Feature(name, Kind.CATEGORICAL, tuple(levels), missing)
+
+
+def draft_job(
+    name: str,
+    tables: Mapping[str, Sequence[Feature]],
+    label: str,
+    label_owner: str,
+    analyst: str,
+    parameters: Mapping[str, Any],
+    label_range: tuple[float, float] | None = None,
+    ports: Sequence[int] | None = None,
+) -> dict[str, Any]:
+    """The content of a job file for the given tables, on loopback; `jobs.spec.job_from_dict` checks it."""
+    ports = ports or range(FIRST_PORT, FIRST_PORT + len(tables) + 1)
+    data: dict[str, Any] = {"label": label}
+    if label_range is not None:
+        data["label_range"] = list(label_range)
+    features = [feature for columns in tables.values() for feature in columns]
+    return {
+        "job": {"name": name, "method": "smpc", "analyst": analyst},
+        "model": dict(parameters),
+        "data": data,
+        "feature": [_entry(feature) for feature in features],
+        "party": [
+            {
+                "name": party,
+                "address": f"127.0.0.1:{port}",
+                "columns": [feature.name for feature in columns] + [label] * (party == label_owner),
+            }
+            for (party, columns), port in zip(tables.items(), ports[1:], strict=True)
+        ],
+        "dealer": {"address": f"127.0.0.1:{ports[0]}"},
+    }
+
+
+def _numeric_kind(distinct: int, present: int) -> Kind:
+    return Kind.CONTINUOUS if distinct > _CONTINUOUS_PART * present else Kind.DISCRETE
+
+
+def _entry(feature: Feature) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": feature.name, "kind": str(feature.kind)}
+    if feature.categorical:
+        entry["levels"] = list(feature.levels)
+    if feature.missing:
+        entry["missing"] = True
+    return entry

@@ -1,0 +1,230 @@
+"""All roles of a job as processes of this machine, over TLS on loopback: for trying out, demos, tests and benchmarks.
+
+On one machine there is nothing to protect the owners' tables from each other; between organisations every role runs where
+its data are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import veilboost.mpc.kernels  # noqa: F401  compile once here, so that the roles find compiled kernels
+from veilboost.errors import InputError, ParticipantError, PeerLost
+from veilboost.jobs.certificates import write_certificates
+from veilboost.jobs.run import settings, write_json
+from veilboost.jobs.spec import DEALER, Job
+
+_GRACE_SECONDS = 5.0
+
+
+@dataclass
+class LocalRun:
+    """What came of a job.
+
+    Attributes
+    ----------
+    report
+        As written to report.json: `seconds_setup`, `seconds_per_tree`, `bytes_sent` per role, `rounds`, `settings`.
+    ledger
+        As written to ledger.json.
+    """
+
+    report: dict[str, Any]
+    ledger: list[dict[str, Any]]
+
+
+@dataclass
+class _Process:
+    role: str
+    process: subprocess.Popen[bytes]
+    outcome: dict[str, Any] | None = None
+    error: dict[str, str] | None = None
+    last_words: list[str] = field(default_factory=list)
+
+
+def run_local(
+    job: Job,
+    job_file: Path,
+    data: Mapping[str, Path | bytes],
+    out: Path,
+    on_tree: Callable[[int], None] = lambda number: None,
+) -> LocalRun:
+    """Run every role of a job and collect the results in a folder.
+
+    Parameters
+    ----------
+    job_file
+        The bytes that every role reads.
+    data
+        For every party its table: a file, or the bytes of a CSV or Parquet file, which reach the party through a pipe.
+    out
+        Gets model.json, ledger.json, report.json, a folder for every role, and certs/ unless it is there.
+    on_tree
+        Called with the number of trees done: 0 after the setup.
+
+    Raises
+    ------
+    InputError
+        When something that was given is wrong, at any role.
+    ParticipantError
+        When a role dies.
+    """
+    check_data_names(job, data)
+    certificates = _prepare(job, out)
+    started = time.perf_counter()
+    events: queue.Queue[tuple[_Process, dict[str, Any] | None]] = queue.Queue()
+    processes: list[_Process] = []
+    seconds_setup = 0.0
+    try:
+        for role in job.roles:
+            processes.append(_spawn(job, role, job_file, data.get(role), certificates, out, events))
+        running = {one.role for one in processes}
+        while running:
+            one, event = events.get()
+            if event is None:
+                running.discard(one.role)
+                if one.process.wait() != 0:
+                    raise _cause(processes, one)
+            elif event["event"] == "tree" and one.role == job.party_names[0]:
+                if event["number"] == 0:
+                    seconds_setup = time.perf_counter() - started
+                on_tree(event["number"])
+            elif event["event"] == "done":
+                one.outcome = event["outcome"]
+            elif event["event"] == "error":
+                one.error = event
+    finally:
+        for one in processes:
+            if one.process.poll() is None:
+                one.process.kill()
+            one.process.wait()
+    outcomes = {one.role: one.outcome for one in processes if one.outcome is not None}
+    return _collect(job, outcomes, seconds_setup, out)
+
+
+def check_data_names(job: Job, data: Mapping[str, Any]) -> None:
+    """Every party has a table and every table a party."""
+    for name in data:
+        if name not in job.party_names:
+            raise InputError(f"--data {name}=...: the job has no party '{name}': it has {', '.join(job.party_names)}")
+    for name in job.party_names:
+        if name not in data:
+            raise InputError(f"party '{name}' has no table: add --data {name}=FILE")
+
+
+def _prepare(job: Job, out: Path) -> Path:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}): choose another folder with --out") from None
+    certificates = out / "certs"
+    if not all((certificates / f"{role}.pem").exists() for role in job.roles):
+        write_certificates(job.roles, certificates)
+    return certificates
+
+
+def _spawn(
+    job: Job,
+    role: str,
+    job_file: Path,
+    source: Path | bytes | None,
+    certificates: Path,
+    out: Path,
+    events: queue.Queue[tuple[_Process, dict[str, Any] | None]],
+) -> _Process:
+    kind = "dealer" if role == DEALER else "party" if role in job.party_names else "analyst"
+    command = [sys.executable, "-m", "veilboost", kind, str(job_file), "--certs", str(certificates), "--out", str(out)]
+    command += ["--name", role] if kind == "party" else []
+    command += ["--wait", "60", "--events"]
+    if source is not None:
+        command += ["--data", "-" if isinstance(source, bytes) else str(source)]
+    one = _Process(
+        role,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE if isinstance(source, bytes) else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ),
+    )
+    if isinstance(source, bytes):
+        threading.Thread(target=_feed, args=(one.process.stdin, source), daemon=True).start()
+    listener = threading.Thread(target=_remember, args=(one.process.stderr, one), daemon=True)
+    listener.start()
+    threading.Thread(target=_follow, args=(one, listener, events), daemon=True).start()
+    return one
+
+
+def _feed(pipe: IO[bytes] | None, content: bytes) -> None:
+    assert pipe is not None
+    with contextlib.suppress(BrokenPipeError), pipe:
+        pipe.write(content)
+
+
+def _remember(pipe: IO[bytes] | None, one: _Process) -> None:
+    assert pipe is not None
+    for line in pipe:
+        one.last_words = [*one.last_words[-20:], line.decode("utf-8", "replace").rstrip()]
+
+
+def _follow(
+    one: _Process, listener: threading.Thread, events: queue.Queue[tuple[_Process, dict[str, Any] | None]]
+) -> None:
+    assert one.process.stdout is not None
+    for line in one.process.stdout:
+        with contextlib.suppress(ValueError):
+            events.put((one, json.loads(line)))
+    one.process.wait()
+    listener.join()
+    events.put((one, None))
+
+
+def _cause(processes: list[_Process], first: _Process) -> Exception:
+    """Why the job failed: the role at fault rather than those that lost a peer because of it."""
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while time.monotonic() < deadline and any(one.process.poll() is None for one in processes):
+        time.sleep(0.05)
+    time.sleep(0.1)  # for the last words to arrive
+    failed = [one for one in processes if one.process.poll() not in (None, 0)]
+    for one in failed:
+        if one.error is None:
+            one.error = _parse_error(one)
+    for kind in ("InputError", "died", "PeerMismatch", "ProtocolError"):
+        for one in failed:
+            if one.error is not None and one.error["kind"] == kind:
+                return (InputError if kind == "InputError" else ParticipantError)(one.error["message"])
+    return PeerLost(first.error["message"] if first.error else f"{first.role} ended without a result")
+
+
+def _parse_error(one: _Process) -> dict[str, str]:
+    status = one.process.returncode
+    if status < 0:
+        return {"kind": "died", "message": f"{one.role} was killed by signal {signal.Signals(-status).name}"}
+    last = one.last_words[-1] if one.last_words else f"exit status {status}"
+    return {"kind": "died", "message": f"{one.role} ended unexpectedly: {last}"}
+
+
+def _collect(job: Job, outcomes: dict[str, dict[str, Any]], seconds_setup: float, out: Path) -> LocalRun:
+    first = outcomes[job.party_names[0]]
+    report = {
+        "seconds_setup": seconds_setup,
+        "seconds_per_tree": first["seconds_per_tree"],
+        "bytes_sent": {role: sum(outcome["bytes_sent"].values()) for role, outcome in outcomes.items()},
+        "rounds": first["rounds"],
+        "settings": settings(job),
+    }
+    ledger = first["ledger"]
+    write_json(out / "report.json", report)
+    write_json(out / "ledger.json", ledger)
+    return LocalRun(report, ledger)

@@ -1,0 +1,278 @@
+"""The roles of a job: what a party, the dealer and the analyst do from their start to their end.
+
+Order of events: everything that can be wrong with a role's own input is refused before it opens a port; then the roles meet,
+compare job and row counts, begin an epoch, train and reveal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from veilboost.errors import InputError, VeilboostError
+from veilboost.jobs.certificates import load_storage_key, load_tls
+from veilboost.jobs.model_share import save_share
+from veilboost.jobs.spec import DEALER, Job
+from veilboost.mpc.handshake import Meeting, dealer_session, greet, owner_session
+from veilboost.mpc.ledger import Disclosure
+from veilboost.mpc.transport.connect import connect, listen
+from veilboost.mpc.transport.tls import TlsTransport
+from veilboost.tables.binning import bin_column
+from veilboost.tables.reading import Source
+from veilboost.tables.table import load_table
+from veilboost.trees.ensemble import Ensemble
+from veilboost.trees.xgboost_json import save_model
+from veilboost.version import __version__
+from veilboost.xorboost.candidates import CandidateSpace
+from veilboost.xorboost.reveal import receive_reveal, reveal_to
+from veilboost.xorboost.train import TrainingTask, train
+
+#: How long a role waits for the others, unless told otherwise.
+WAIT_SECONDS = 600.0
+
+_STARTED = time.perf_counter()
+
+
+@dataclass
+class Outcome:
+    """What a role knows at its end; all of it public but the model, which only the analyst has.
+
+    Attributes
+    ----------
+    role
+        Name of the participant.
+    seconds_setup
+        From the start of this process to the first tree.
+    seconds_per_tree
+        One per tree.
+    bytes_sent
+        To each peer.
+    rounds
+        Communication rounds (owners).
+    ledger
+        Disclosures.
+    model
+        At the analyst.
+    """
+
+    role: str
+    seconds_setup: float = 0.0
+    seconds_per_tree: list[float] = field(default_factory=list)
+    bytes_sent: dict[str, int] = field(default_factory=dict)
+    rounds: int = 0
+    ledger: list[Disclosure] = field(default_factory=list)
+    model: Ensemble | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The public part, for JSON."""
+        return {
+            "role": self.role,
+            "seconds_setup": self.seconds_setup,
+            "seconds_per_tree": self.seconds_per_tree,
+            "bytes_sent": self.bytes_sent,
+            "rounds": self.rounds,
+            "ledger": [entry.to_dict() for entry in self.ledger],
+        }
+
+
+@dataclass(frozen=True)
+class Role:
+    """How a role runs.
+
+    Attributes
+    ----------
+    job
+        The job.
+    name
+        Which participant this is.
+    certificates
+        Folder made by `veilboost certs`.
+    out
+        Folder for results; None keeps nothing.
+    wait_seconds
+        How long to wait for the others.
+    on_tree
+        Called with the number of trees done: 0 after the setup.
+    """
+
+    job: Job
+    name: str
+    certificates: Path
+    out: Path | None = None
+    wait_seconds: float = WAIT_SECONDS
+    on_tree: Callable[[int], None] = lambda number: None
+
+
+def run_party(role: Role, source: Source, where: str) -> Outcome:
+    """Train as a data owner.
+
+    Parameters
+    ----------
+    source
+        The owner's table; `where` names it in error messages.
+
+    Raises
+    ------
+    InputError
+        When something of one's own is wrong; nothing has been sent then.
+    ParticipantError
+        When another participant is the cause; it is named.
+    """
+    job = role.job
+    table = load_table(
+        source,
+        features=job.features_of(role.name),
+        label=job.label_spec if job.label_owner == role.name else None,
+        name_for_errors=where,
+    )
+    task = training_task(job, table.rows)
+    _ = task.scales  # refuses more rows than the fixed-point range allows
+    own = {feature.name for feature in job.features_of(role.name)}
+    columns = [
+        bin_column(feature, table.values(feature.name), job.parameters.max_bin) if feature.name in own else None
+        for feature in job.features
+    ]
+    key = load_storage_key(role.certificates, role.name)
+    directory = _folder(role)
+    with _meeting(role, table.rows) as (transport, meeting, outcome):
+        session = owner_session(transport, job.party_names, DEALER, meeting)
+        forest = train(session, task, columns, table.label, _timed(role, outcome))
+        outcome.model = reveal_to(session, task, forest, job.analyst)
+        outcome.rounds, outcome.ledger = session.rounds, session.ledger
+        if directory is not None:
+            save_share(directory, task, forest, key, job.job_hash(), role.name)
+    _write(role, directory, outcome)
+    return outcome
+
+
+def run_dealer(role: Role) -> Outcome:
+    """Make the correlated randomness of a job."""
+    job = role.job
+    directory = _folder(role)
+    with _meeting(role, None) as (transport, meeting, outcome):
+        task = training_task(job, meeting.rows)
+        session = dealer_session(transport, job.party_names, meeting)
+        forest = train(session, task, [None] * len(job.features), None, _timed(role, outcome))
+        reveal_to(session, task, forest, job.analyst)
+        outcome.ledger = session.ledger
+    _write(role, directory, outcome)
+    return outcome
+
+
+def run_analyst(role: Role) -> Outcome:
+    """Wait for the model as an analyst who is none of the owners."""
+    job = role.job
+    directory = _folder(role)
+    with _meeting(role, None) as (transport, meeting, outcome):
+        outcome.model = receive_reveal(transport, job.party_names, training_task(job, meeting.rows))
+    _write(role, directory, outcome)
+    return outcome
+
+
+def training_task(job: Job, rows: int) -> TrainingTask:
+    """The public task of a job on tables of `rows` rows."""
+    owners = [job.party_names.index(job.owner_of(feature)) for feature in job.features]
+    space = CandidateSpace.of(job.features, owners, rows, job.parameters.max_bin)
+    return TrainingTask(space, job.party_names.index(job.label_owner), job.parameters, job.data.label_range)
+
+
+def reuse_memory() -> None:
+    """Let glibc keep freed arrays for the next ones: fresh pages cost more than the arithmetic on them."""
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL("libc.so.6")
+        for parameter, value in ((-1, 1 << 30), (-3, 1 << 30)):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+            library.mallopt(parameter, value)
+
+
+@contextlib.contextmanager
+def _meeting(role: Role, rows: int | None) -> Iterator[tuple[TlsTransport, Meeting, Outcome]]:
+    """Connect, greet, and take leave; with a reason if something goes wrong in between."""
+    job = role.job
+    contexts = load_tls(role.certificates, role.name)
+    addresses = {party.name: (party.address.host, party.address.port) for party in job.parties}
+    addresses[DEALER] = (job.dealer.host, job.dealer.port)
+    listener = listen(role.name, *addresses[role.name]) if role.name in addresses else None
+    transport = connect(role.name, job.roles, addresses, contexts, listener, role.wait_seconds)
+    outcome = Outcome(role.name)
+    try:
+        meeting = greet(transport, job.party_names, job.job_hash(), rows)
+        yield transport, meeting, outcome
+    except BaseException as error:
+        transport.close(str(error) if isinstance(error, VeilboostError) else f"{role.name} failed")
+        raise
+    outcome.bytes_sent = dict(transport.bytes_sent)
+    transport.close()
+
+
+def _timed(role: Role, outcome: Outcome) -> Callable[[int], None]:
+    last = time.perf_counter()
+
+    def on_tree(number: int) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if number == 0:
+            outcome.seconds_setup = now - _STARTED
+        else:
+            outcome.seconds_per_tree.append(now - last)
+        last = now
+        role.on_tree(number)
+
+    return on_tree
+
+
+def _folder(role: Role) -> Path | None:
+    """Where this role writes: the analyst to `out` itself, the others to a folder of their own name in it."""
+    if role.out is None:
+        return None
+    directory = role.out if role.name == role.job.analyst and role.name not in role.job.party_names else role.out / role.name
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK):
+            raise PermissionError(13, "not writable")
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be written ({error.strerror}): choose another folder with --out") from None
+    return directory
+
+
+def _write(role: Role, directory: Path | None, outcome: Outcome) -> None:
+    if directory is None:
+        return
+    if outcome.model is not None and role.out is not None:
+        save_model(outcome.model, role.out / "model.json")
+    report = {**outcome.to_dict(), "settings": settings(role.job)}
+    ledger = report.pop("ledger")
+    write_json(directory / "report.json", report)
+    if ledger:
+        write_json(directory / "ledger.json", ledger)
+
+
+def settings(job: Job) -> dict[str, Any]:
+    """What a report says about how it came about."""
+    return {
+        "job": job.name,
+        "job_hash": job.job_hash().hex(),
+        "parameters": job.parameters.model_dump(),
+        "parties": len(job.parties),
+        "features": len(job.features),
+        "veilboost": __version__,
+        "numpy": np.__version__,
+        "cores": os.cpu_count(),
+    }
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON at once or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+

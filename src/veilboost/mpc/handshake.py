@@ -1,0 +1,162 @@
+"""Greeting: participants make sure that they run the same job, and begin a fresh epoch.
+
+docs/protocols/sharing.md. The epoch hashes 32 fresh random bytes of every participant, so that the streams of correlated
+randomness differ at every start, whatever happened before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hmac import compare_digest
+from secrets import token_bytes
+
+import numpy as np
+
+from veilboost.version import __version__
+from veilboost.errors import PeerMismatch, ProtocolError
+from veilboost.mpc.dealer import DealerSession
+from veilboost.mpc.prg import KEY_BYTES, derive_key
+from veilboost.mpc.session import OwnerSession
+from veilboost.mpc.transport.base import Octets, Transport
+
+_LARGEST_GREETING = 4096
+
+
+@dataclass(frozen=True)
+class Greeting:
+    """What participants tell each other first; all of it public.
+
+    Attributes
+    ----------
+    name
+        Of the participant.
+    job
+        Hash of the job file, hexadecimal.
+    nonce
+        32 fresh random bytes, hexadecimal.
+    rows
+        Rows of an owner's table; None for others.
+    version
+        Of veilboost.
+    """
+
+    name: str
+    job: str
+    nonce: str
+    rows: int | None
+    version: str
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(self.__dict__, sort_keys=True).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, peer: str) -> Greeting:
+        try:
+            fields = json.loads(data)
+            greeting = cls(**fields)
+            sound = all(isinstance(getattr(greeting, key), str) for key in ("name", "job", "nonce", "version"))
+            sound = sound and (greeting.rows is None or type(greeting.rows) is int) and len(greeting.nonce) == 64
+        except (ValueError, TypeError):
+            sound = False
+        if not sound or greeting.name != peer:
+            raise ProtocolError(f"{peer} sent a greeting that cannot be read: is it on another version of veilboost?")
+        return greeting
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """The outcome of the greetings.
+
+    Attributes
+    ----------
+    context
+        Hash of job and epoch: what all keys of this run are bound to.
+    rows
+        Rows of every owner's table.
+    """
+
+    context: bytes
+    rows: int
+
+
+def greet(transport: Transport, owners: Sequence[str], job_hash: bytes, rows: int | None) -> Meeting:
+    """Exchange greetings with all peers.
+
+    Raises
+    ------
+    PeerMismatch
+        When a participant has another job file, another version or another number of rows.
+
+    Notes
+    -----
+    1. Everybody sends everybody name, job hash, version, 32 fresh random bytes and, for owners, the number of rows.
+    2. The epoch is the hash of all names and random bytes, in order of the names.
+    3. Everybody sends everybody the hash of job and epoch; all must be equal.
+    """
+    own = Greeting(transport.name, job_hash.hex(), token_bytes(32).hex(), rows, __version__)
+    greetings = {own.name: own}
+    for peer in transport.peers:
+        transport.send(peer, _octets(own.to_bytes()))
+    for peer in transport.peers:
+        greetings[peer] = Greeting.from_bytes(transport.receive_text(peer, _LARGEST_GREETING), peer)
+    for peer in transport.peers:
+        _compare(own, greetings[peer])
+    counts = {name: greetings[name].rows for name in owners}
+    rows_known = _agreed_rows(counts)
+    epoch = hashlib.sha256()
+    for name in sorted(greetings):
+        epoch.update(f"{name} {greetings[name].nonce}\n".encode())
+    context = hashlib.sha256(job_hash + epoch.digest()).digest()
+    for peer in transport.peers:
+        transport.send(peer, _octets(context))
+    for peer in transport.peers:
+        if not compare_digest(transport.receive(peer, len(context)).tobytes(), context):
+            raise PeerMismatch(f"{peer} has met other participants than {own.name}: restart all of them")
+    return Meeting(context, rows_known)
+
+
+def owner_session(transport: Transport, owners: Sequence[str], dealer: str, meeting: Meeting) -> OwnerSession:
+    """An owner's session: its key comes from the dealer and is bound to this job and epoch."""
+    secret = transport.receive(dealer, KEY_BYTES).tobytes()
+    return OwnerSession(transport, owners, dealer, derive_key(secret, meeting.context))
+
+
+def dealer_session(transport: Transport, owners: Sequence[str], meeting: Meeting) -> DealerSession:
+    """The dealer's session: it draws a key for every owner."""
+    keys = []
+    for owner in owners:
+        secret = token_bytes(KEY_BYTES)
+        transport.send(owner, _octets(secret))
+        keys.append(derive_key(secret, meeting.context))
+    return DealerSession(transport, owners, keys)
+
+
+def _compare(own: Greeting, other: Greeting) -> None:
+    if other.version != own.version:
+        raise PeerMismatch(
+            f"{other.name} runs veilboost {other.version}, {own.name} runs {own.version}: install the same version"
+        )
+    if other.job != own.job:
+        raise PeerMismatch(
+            f"{other.name} and {own.name} have different job files: give both the same file, byte for byte"
+        )
+
+
+def _agreed_rows(counts: dict[str, int | None]) -> int:
+    first_name, first = next(iter(counts.items()))
+    for name, count in counts.items():
+        if count is None or first is None:
+            raise ProtocolError(f"{name if count is None else first_name} did not say how many rows it has")
+        if count != first:
+            raise PeerMismatch(
+                f"{first_name} has {first} rows but {name} has {count}: give all parties the same patients in the same order"
+            )
+    assert first is not None
+    return first
+
+
+def _octets(data: bytes) -> Octets:
+    return np.frombuffer(data, dtype=np.uint8)

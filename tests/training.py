@@ -1,0 +1,134 @@
+"""Whole trainings on shares, in memory, and tables for them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from secrets import token_bytes
+
+import numpy as np
+import numpy.typing as npt
+
+from tests.network import ANALYST, Outcome, execute, owner_names
+from veilboost.mpc.prg import KEY_BYTES
+from veilboost.mpc.session import Session
+from veilboost.tables.binning import BinnedColumn, bin_column
+from veilboost.tables.schema import Feature, Kind
+from veilboost.trees.ensemble import Ensemble
+from veilboost.trees.parameters import Parameters
+from veilboost.xorboost.candidates import CandidateSpace
+from veilboost.xorboost.reveal import receive_reveal, reveal_to
+from veilboost.xorboost.train import TrainingTask, train
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns, who owns them, and labels."""
+
+    features: tuple[Feature, ...]
+    values: Float32
+    owners: tuple[int, ...]
+    labels: Float64
+    label_owner: int
+    label_range: tuple[float, float] | None = None
+
+    def columns(self, max_bin: int) -> list[BinnedColumn]:
+        return [bin_column(f, np.ascontiguousarray(v), max_bin) for f, v in zip(self.features, self.values.T, strict=True)]
+
+    def task(self, parameters: Parameters) -> TrainingTask:
+        space = CandidateSpace.of(self.features, self.owners, len(self.labels), parameters.max_bin)
+        return TrainingTask(space, self.label_owner, parameters, self.label_range)
+
+
+def train_on_shares(
+    table: Table,
+    parameters: Parameters,
+    owners: int,
+    *,
+    record: bool = False,
+    analyst: str = ANALYST,
+    keys: Sequence[bytes] | None = None,
+) -> tuple[Ensemble, Outcome]:
+    """The model that the analyst receives, and what else there is to see."""
+    task = table.task(parameters)
+    columns = table.columns(parameters.max_bin)
+    names = owner_names(owners)
+
+    def program(session: Session) -> Ensemble | None:
+        own = [c if o == session.holder else None for c, o in zip(columns, table.owners, strict=True)]
+        labels = table.labels if session.holder == table.label_owner else None
+        return reveal_to(session, task, train(session, task, own, labels), analyst)
+
+    outcome = execute(
+        program,
+        owners,
+        record=record,
+        keys=keys or [token_bytes(KEY_BYTES) for _ in names],
+        analyst=partial(receive_reveal, owners=tuple(names), task=task) if analyst == ANALYST else None,
+    )
+    received = outcome.analyst_result if analyst == ANALYST else outcome.results[names.index(analyst)]
+    assert isinstance(received, Ensemble)
+    return received, outcome
+
+
+def levels(count: int) -> tuple[str, ...]:
+    return tuple(f"level {number}" for number in range(count))
+
+
+#: One feature of every kind that training treats differently.
+EVERY_KIND = (
+    Feature("continuous", Kind.CONTINUOUS),
+    Feature("continuous with gaps", Kind.CONTINUOUS, (), True),
+    Feature("discrete", Kind.DISCRETE),
+    Feature("discrete with gaps", Kind.DISCRETE, (), True),
+    Feature("flag", Kind.FLAG),
+    Feature("flag with gaps", Kind.FLAG, (), True),
+    Feature("few levels", Kind.CATEGORICAL, levels(3)),
+    Feature("few levels with gaps", Kind.CATEGORICAL, levels(3), True),
+    Feature("many levels", Kind.CATEGORICAL, levels(9)),
+    Feature("many levels with gaps", Kind.CATEGORICAL, levels(9), True),
+)
+
+
+def draw_values(features: Sequence[Feature], rows: int, rng: np.random.Generator) -> Float32:
+    """Cells of the given features, a sixth of them missing where they may be."""
+    columns = []
+    for feature in features:
+        if feature.kind is Kind.CONTINUOUS:
+            column = rng.normal(size=rows)
+        elif feature.kind is Kind.DISCRETE:
+            column = rng.integers(-3, 9, rows).astype(float) / 2
+        elif feature.kind is Kind.FLAG:
+            column = (rng.random(rows) < 0.4).astype(float)
+        else:
+            column = rng.integers(0, len(feature.levels), rows).astype(float)
+        if feature.missing:
+            column[rng.random(rows) < 1 / 6] = np.nan
+        columns.append(column)
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def draw_table(
+    features: Sequence[Feature],
+    rows: int,
+    owners: int,
+    objective: str,
+    rng: np.random.Generator,
+    *,
+    label_owner: int | None = None,
+) -> Table:
+    """A table whose labels depend on several columns and on noise, columns dealt out in turn."""
+    values = draw_values(features, rows, rng)
+    holders = tuple(number % owners for number in range(len(features)))
+    with np.errstate(invalid="ignore"):
+        centred = np.nan_to_num((values - np.nanmean(values, axis=0)) / (np.nanstd(values, axis=0) + 1e-6), nan=0.4)
+    effects = np.where(rng.random(len(features)) < 0.7, rng.normal(size=len(features)), 0)
+    signal = centred @ effects + np.sin(3 * centred[:, 0]) + 0.5 * rng.normal(size=rows)
+    chosen = owners - 1 if label_owner is None else label_owner
+    if objective == "binary:logistic":
+        labels = (signal > np.median(signal)).astype(np.float64)
+        return Table(tuple(features), values, holders, labels, chosen)
+    labels = np.clip(50 + 12 * signal, 0, 100)
+    return Table(tuple(features), values, holders, labels, chosen, (0.0, 100.0))
