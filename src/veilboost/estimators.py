@@ -1,7 +1,8 @@
 """Scikit-learn style estimators: every participant as a process of this machine, and the caller as the analyst.
 
 `fit` takes the tables of all owners, so it protects nobody from the caller. It is for trying out and for choosing
-parameters on data that one may see; between organisations the same training runs from a job file (`veilboost party`, ...).
+parameters on data that one may see; between organisations the same training runs from a job file (`veilboost party`,
+...).
 """
 
 from __future__ import annotations
@@ -187,8 +188,8 @@ class _XORBoost:
 class XORBoostClassifier(_XORBoost):
     """Boosted trees for two classes, trained on secret shares.
 
-    Parameters have XGBoost's names, meanings and defaults; `min_rows_per_leaf` keeps leaves from describing few patients,
-    and `reveal_gain` also discloses gains and covers to the analyst.
+    Parameters have XGBoost's names, meanings and defaults; `min_rows_per_leaf` keeps leaves from describing few
+    patients, and `reveal_gain` also discloses gains and covers to the analyst.
 
     Attributes
     ----------
@@ -226,12 +227,14 @@ class XORBoostClassifier(_XORBoost):
         Parameters
         ----------
         parties
-            Name of each owner and its table: a data frame or a path. Owners hold different columns; one holds the label.
+            Name of each owner and its table: a data frame or a path. Owners hold different columns; one holds the
+            label.
         label
             Column with two classes.
         id
-            Column that says which rows belong together; rows that not all owners have are left out. Without it all tables
-            must have the same rows in the same order. The caller has all tables, so the join is done in the clear.
+            Column that says which rows belong together; rows that not all owners have are left out. Without it all
+            tables must have the same rows in the same order. The caller has all tables, so the join is done in the
+            clear.
         features
             Kinds and levels of columns; the rest is guessed from the tables.
 

@@ -1,7 +1,7 @@
 """Drafts of job files from local samples: what kind of column is each?
 
-The draft tells whoever reads it the levels of categorical columns and which columns have empty cells: look it over before
-it is shared.
+The draft tells whoever reads it the levels of categorical columns and which columns have empty cells: look it over
+before it is shared.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """All roles of a job as processes of this machine, over TLS on loopback: for trying out, demos, tests and benchmarks.
 
-On one machine there is nothing to protect the owners' tables from each other; between organisations every role runs where
-its data are.
+On one machine there is nothing to protect the owners' tables from each other; between organisations every role runs
+where its data are.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An owner's share of a trained model on disk, encrypted under the owner's own key.
 
-File: one version byte, a nonce of 12 bytes, and AES-256-GCM ciphertext of an npz archive (no pickle), with the job's hash
-and the owner's name as associated data.
+File: one version byte, a nonce of 12 bytes, and AES-256-GCM ciphertext of an npz archive (no pickle), with the job's
+hash and the owner's name as associated data.
 """
 
 from __future__ import annotations

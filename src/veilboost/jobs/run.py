@@ -1,7 +1,7 @@
 """The roles of a job: what a party, the dealer and the analyst do from their start to their end.
 
-Order of events: everything that can be wrong with a role's own input is refused before it opens a port; then the roles meet,
-compare job and row counts, begin an epoch, train and reveal.
+Order of events: everything that can be wrong with a role's own input is refused before it opens a port; then the
+roles meet, compare job and row counts, begin an epoch, train and reveal.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from veilboost.errors import MaskReuseError
 from veilboost.mpc.ring import WORD, Words
 from veilboost.mpc.shares import Shape, Shared, SharedBits
 
-Holding = TypeVar("Holding", Shared, SharedBits)
+Holding = TypeVar("Holding", bound=Shared | SharedBits)
 
 
 class Domain(Enum):

@@ -56,9 +56,7 @@ class DealerSession(Session):
             corrections.append(share)
         if corrections:
             self._send(corrected, corrections[0] if len(corrections) == 1 else np.concatenate(corrections))
-        masks = [
-            Mask(field.hold(None, None), total) for field, total in zip(correlation.masks, totals, strict=True)
-        ]
+        masks = [Mask(field.hold(None, None), total) for field, total in zip(correlation.masks, totals, strict=True)]
         return Dealt(
             cast("list[Mask[Shared] | Mask[SharedBits]]", masks), [f.hold(None, None) for f in correlation.derived]
         )

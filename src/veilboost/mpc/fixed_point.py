@@ -21,7 +21,9 @@ def encode(values: npt.ArrayLike, fraction_bits: int) -> Words:
     reals = np.asarray(values, dtype=np.float64)
     limit = 2.0 ** (LARGEST_BITS - fraction_bits)
     if not bool(np.all(np.abs(reals) < limit)):  # NaN fails too
-        raise InputError(f"a value does not fit fixed point with {fraction_bits} fraction bits: keep it below {limit:g}")
+        raise InputError(
+            f"a value does not fit fixed point with {fraction_bits} fraction bits: keep it below {limit:g}"
+        )
     return to_ring(np.rint(reals * 2.0**fraction_bits).astype(np.int64))
 
 

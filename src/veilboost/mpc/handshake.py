@@ -1,7 +1,7 @@
 """Greeting: participants make sure that they run the same job, and begin a fresh epoch.
 
-docs/protocols/sharing.md. The epoch hashes 32 fresh random bytes of every participant, so that the streams of correlated
-randomness differ at every start, whatever happened before.
+docs/protocols/sharing.md. The epoch hashes 32 fresh random bytes of every participant, so that the streams of
+correlated randomness differ at every start, whatever happened before.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from secrets import token_bytes
 
 import numpy as np
 
-from veilboost.version import __version__
 from veilboost.errors import PeerMismatch, ProtocolError
 from veilboost.mpc.dealer import DealerSession
 from veilboost.mpc.prg import KEY_BYTES, derive_key
 from veilboost.mpc.session import OwnerSession
 from veilboost.mpc.transport.base import Octets, Transport
+from veilboost.version import __version__
 
 _LARGEST_GREETING = 4096
 
@@ -152,7 +152,8 @@ def _agreed_rows(counts: dict[str, int | None]) -> int:
             raise ProtocolError(f"{name if count is None else first_name} did not say how many rows it has")
         if count != first:
             raise PeerMismatch(
-                f"{first_name} has {first} rows but {name} has {count}: give all parties the same patients in the same order"
+                f"{first_name} has {first} rows but {name} has {count}: "
+                "give all parties the same patients in the same order"
             )
     assert first is not None
     return first

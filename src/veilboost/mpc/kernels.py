@@ -1,12 +1,13 @@
 """Compiled kernels of the engine; together with trees/kernels.py the only importers of numba.
 
-Every kernel has an explicit signature, releases the GIL and is cached on disk, so that a new process loads machine code.
+Every kernel has an explicit signature, releases the GIL and is cached on disk, so that a new process loads machine
+code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -24,8 +25,8 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 def compiled(*signatures: str) -> Callable[[Kernel], Kernel]:
     """Compile a kernel for the given argument types when the module is loaded, or load it from the cache."""
-    decorate: Callable[[Kernel], Kernel] = numba.njit(list(signatures), cache=True, nogil=True)
-    return decorate
+    decorate: Any = numba.njit(list(signatures), cache=True, nogil=True)
+    return cast("Callable[[Kernel], Kernel]", decorate)
 
 
 @compiled("void(uint64[::1], uint64[:, ::1])")
@@ -40,12 +41,12 @@ def _transpose(words: Words, planes: Words) -> None:
         step = np.uint64(32)
         mask = np.uint64(0x00000000FFFFFFFF)
         while step != np.uint64(0):
-            row = np.uint64(0)
-            while row < np.uint64(64):
-                swap = ((block[row] >> step) ^ block[row + step]) & mask
-                block[row] ^= swap << step
-                block[row + step] ^= swap
-                row = (row + step + np.uint64(1)) & ~step
+            place = np.uint64(0)
+            while place < np.uint64(64):
+                swap = ((block[place] >> step) ^ block[place + step]) & mask
+                block[place] ^= swap << step
+                block[place + step] ^= swap
+                place = (place + step + np.uint64(1)) & ~step
             step >>= np.uint64(1)
             mask ^= mask << step
         for plane in range(width):

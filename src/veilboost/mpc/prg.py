@@ -7,6 +7,7 @@ key overlap. Keys come from `secrets` or from HKDF [RFC5869] over a key that did
 """
 
 import numpy as np
+import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -33,10 +34,10 @@ class Stream:
     def __repr__(self) -> str:
         return "Stream(redacted)"
 
-    def octets(self, count: int) -> "np.typing.NDArray[np.uint8]":
+    def octets(self, count: int) -> npt.NDArray[np.uint8]:
         """The next `count` bytes."""
         out = np.empty(count, dtype=np.uint8)
-        view = memoryview(out)
+        view = out.data
         for start in range(0, count, _CHUNK):
             size = min(_CHUNK, count - start)
             self._encryptor.update_into(memoryview(_ZEROS)[:size], view[start : start + size])

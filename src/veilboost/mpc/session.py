@@ -221,7 +221,9 @@ class OwnerSession(Session):
             domain = Domain.RING if isinstance(value, Shared) else Domain.BITS
             words = domain.combine(value.words, mask.spend().words)
             if words.shape != mask.share.shape:
-                raise MaskReuseError("a mask was about to be stretched over a larger array; this is a bug, please report it")
+                raise MaskReuseError(
+                    "a mask was about to be stretched over a larger array; this is a bug, please report it"
+                )
             masked.append(words)
             domains.append(domain)
         sizes = np.cumsum([words.size for words in masked])

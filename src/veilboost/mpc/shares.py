@@ -222,8 +222,10 @@ class SharedBits:
     def reshape(self, *planes: int) -> SharedBits:
         """Change the leading axes."""
         shape = (*planes, self.shape[-1])
-        return self._like(shape) if self._words is None else SharedBits(
-            self.holder, self._words.reshape(shape), self.count
+        return (
+            self._like(shape)
+            if self._words is None
+            else SharedBits(self.holder, self._words.reshape(shape), self.count)
         )
 
     def _like(self, shape: Shape) -> SharedBits:

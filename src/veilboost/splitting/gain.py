@@ -1,8 +1,9 @@
 """Scores of candidate splits and leaf weights, on shared sums of gradients and hessians.
 
-With a = H_L + lambda, b = H_R + lambda and S = a + b, XGBoost's gain of a split is D^2 / (a b S) minus a constant of the node,
-D = G_L S - G_P a. So within a node the candidates are ranked by |D| / sqrt(a b): no cancellation, one inverse square root
-each. With L1 regularisation or `max_delta_step` the identity fails, and both sides' scores are computed one by one.
+With a = H_L + lambda, b = H_R + lambda and S = a + b, XGBoost's gain of a split is D^2 / (a b S) minus a constant of
+the node, D = G_L S - G_P a. So within a node the candidates are ranked by |D| / sqrt(a b): no cancellation, one
+inverse square root each. With L1 regularisation or `max_delta_step` the identity fails, and both sides' scores are
+computed one by one.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from veilboost.trees.parameters import Parameters
 #: Fraction bits of optimal weights.
 WEIGHT_BITS = 28
 
-#: The less preferred direction of the missing rows loses against the other unless its score is larger by this part: about
-#: ten times what rounding explains, half a per mille of the gain.
+#: The less preferred direction of the missing rows loses against the other unless its score is larger by this part:
+#: about ten times what rounding explains, half a per mille of the gain.
 _HANDICAP = 2.0**-12
 
 _SHARE_BITS = 31  # fraction bits of u = a / S
@@ -62,10 +63,8 @@ def rank(
         Shape (nodes, candidates), below 2^62. Means nothing where a side is empty.
     """
     if parameters.reg_alpha or parameters.max_delta_step:
-        return _rank_by_sides(
-            session, gradient, hessian, node_gradient, node_hessian, handicapped, parameters, scales
-        )
-    nodes, candidates = gradient.shape
+        return _rank_by_sides(session, gradient, hessian, node_gradient, node_hessian, handicapped, parameters, scales)
+    nodes = gradient.shape[0]
     lam = scales.hessian(parameters.reg_lambda)
     # u = a / S with 31 fraction bits: a (2^60 / S) never exceeds 2^60.
     inverse, power = reciprocal(session, node_hessian + 2 * lam)

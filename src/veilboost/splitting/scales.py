@@ -32,7 +32,7 @@ class Scales:
 
     def hessian(self, real: float) -> int:
         """A public amount of hessian in fixed point."""
-        return round(real * 2**self.hessian_bits)
+        return round(real * float(1 << self.hessian_bits))
 
     def least_hessian(self, min_child_weight: float) -> int:
         """The smallest hessian sum that counts as `min_child_weight`: below it by no more than rounding explains.
@@ -40,7 +40,7 @@ class Scales:
         Every row's hessian is rounded to a neighbouring multiple of 2^-hessian_bits, up or down at random.
         """
         tolerance = 8 + 4 * math.isqrt(self.rows)
-        return max(1, self.hessian(min_child_weight) - tolerance)
+        return int(max(1, self.hessian(min_child_weight) - tolerance))
 
 
 def choose_scales(rows: int, largest_gradient: float, largest_hessian: float, reg_lambda: float) -> Scales:
@@ -54,7 +54,8 @@ def choose_scales(rows: int, largest_gradient: float, largest_hessian: float, re
     Raises
     ------
     InputError
-        When fewer than six fraction bits would be left: too many rows, too large a lambda, or gradients too large for them.
+        When fewer than six fraction bits would be left: too many rows, too large a lambda, or gradients too large for
+        them.
     """
     gradient_bits = math.floor(math.log2(_MARGIN * 2**_GRADIENT_BITS / (rows * largest_gradient)))
     hessian_bits = math.floor(math.log2(_MARGIN * 2**DIVISOR_BITS / (rows * largest_hessian + 2 * reg_lambda)))

@@ -1,10 +1,10 @@
 """The public space of candidate splits, and what each owner keeps private of it.
 
-Every participant numbers bins and candidates alike, from public facts. Bins of all features stand one after the other in
-job order, each feature's bins followed by one for its missing rows if it has any. Candidates of a numeric feature: missing
-rows right, ascending, then (with missing) missing rows left, descending. Of a categorical feature: each category against
-the rest with missing rows among the rest, then (with missing) with the missing rows beside the category. A candidate's left
-side is a contiguous range of bins, or all but one of them.
+Every participant numbers bins and candidates alike, from public facts. Bins of all features stand one after the other
+in job order, each feature's bins followed by one for its missing rows if it has any. Candidates of a numeric feature:
+missing rows right, ascending, then (with missing) missing rows left, descending. Of a categorical feature: each
+category against the rest with missing rows among the rest, then (with missing) with the missing rows beside the
+category. A candidate's left side is a contiguous range of bins, or all but one of them.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ class CandidateSpace:
 class Sides:
     """Which bins are on the left of each candidate of some features, as ranges of the common numbering of bins.
 
-    The left side of candidate k is `whole[k]` times the node, plus `sign[k]` times the bins first[k] to last[k] - 1, plus
-    `missing_sign[k]` times bin missing[k].
+    The left side of candidate k is `whole[k]` times the node, plus `sign[k]` times the bins first[k] to last[k] - 1,
+    plus `missing_sign[k]` times bin missing[k].
     """
 
     candidates: Ints
@@ -130,7 +130,9 @@ def sides_of(space: CandidateSpace, features: Sequence[int]) -> Sides:
     return Sides(candidates, whole, sign, first, last, missing_bins, missing_signs, np.concatenate(handicapped))
 
 
-def share_validity(session: Session, space: CandidateSpace, columns: Sequence[BinnedColumn | None]) -> SharedBits | None:
+def share_validity(
+    session: Session, space: CandidateSpace, columns: Sequence[BinnedColumn | None]
+) -> SharedBits | None:
     """Share which candidates separate two different values: private for continuous columns, else always true.
 
     Parameters
@@ -169,7 +171,7 @@ def share_validity(session: Session, space: CandidateSpace, columns: Sequence[Bi
 
 
 def share_cuts(session: Session, space: CandidateSpace, columns: Sequence[BinnedColumn | None]) -> SharedBits:
-    """Share the cut of every numeric candidate: 32 planes of `n_candidates` bits, the float32's own; zero for categories."""
+    """Share the float32 cut of every numeric candidate, as 32 planes of `n_candidates` bits; zero for categories."""
     shape = bits_shape(space.n_candidates, 32)
     total: SharedBits | None = None
     for owner in sorted(set(space.owners)):

@@ -1,7 +1,8 @@
 """One owner's cells of the table, ready to be summed per bin and looked up without anyone learning a row's bin.
 
-A column's layout (tables/binning.py) decides how: DENSE columns and missing-value indicators in a masked 0/1 matrix, DIRECT
-ones in permuted slots, GROUPED ones in permuted slots whose bins a second, small masked matrix regroups privately.
+A column's layout (tables/binning.py) decides how: DENSE columns and missing-value indicators in a masked 0/1 matrix,
+DIRECT ones in permuted slots, GROUPED ones in permuted slots whose bins a second, small masked matrix regroups
+privately.
 """
 
 from __future__ import annotations
@@ -82,7 +83,11 @@ class OwnerCells:
         self._regrouping: DenseIncidence | None = None
         if self._grouped:
             blocks = [
-                Block(int(self._slot_starts[self._slot_place[p.feature]]), space.plans[p.feature].slot_bins, len(p.common_bins))
+                Block(
+                    int(self._slot_starts[self._slot_place[p.feature]]),
+                    space.plans[p.feature].slot_bins,
+                    len(p.common_bins),
+                )
                 for p in self._grouped
             ]
             joined = None if groups is None else np.concatenate(groups)
@@ -117,9 +122,9 @@ class OwnerCells:
             for f in slots:
                 if total is not None and self.space.plans[f].layout is Layout.DIRECT:
                     start, count = self._slot_starts[self._slot_place[f]], self.space.plans[f].slot_bins
-                    total[self.space.bin_starts[f] : self.space.bin_starts[f] + count] = (
-                        by_slot_bin.words[start : start + count]
-                    )
+                    total[self.space.bin_starts[f] : self.space.bin_starts[f] + count] = by_slot_bin.words[
+                        start : start + count
+                    ]
             grouped = [part for part in self._grouped if part.feature in active]
             if self._regrouping is not None and grouped:
                 exchanged = self.session.exchange_masked(by_slot_bin)
@@ -163,8 +168,9 @@ class OwnerCells:
                         start, bins = self._slot_starts[self._slot_place[f]], self.space.plans[f].slot_bins
                         first = self.space.bin_starts[f]
                         by_slot_bin[start : start + bins] = tables[first : first + bins]
+                places = [self._slot_place[f] for f in slots]
                 by_slot_bin = np.concatenate(
-                    [by_slot_bin[self._slot_starts[i] : self._slot_starts[i + 1]] for i in map(self._slot_place.get, slots)]  # type: ignore[misc]
+                    [by_slot_bin[self._slot_starts[i] : self._slot_starts[i + 1]] for i in places]
                 )
             results.append(self._permuted.lookup(by_slot_bin, [self._slot_place[f] for f in slots], octets))
         dense = [part for part in self._dense if part.feature in active]

@@ -1,7 +1,7 @@
 """Training objectives on shares: labels, first prediction, gradients and hessians.
 
-Margins and labels have 24 fraction bits. Regression labels are moved and scaled to [-1, 1] by their public bounds, which
-changes nothing but units: margins scale with them, gains with their square.
+Margins and labels have 24 fraction bits. Regression labels are moved and scaled to [-1, 1] by their public bounds,
+which changes nothing but units: margins scale with them, gains with their square.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class LabelUnit:
 
 
 def scales_for(parameters: Parameters, rows: int, unit: LabelUnit) -> Scales:
-    """Fixed-point scales of a job: |g| <= 1 and h <= 1/4 for logistic loss; bounds of the mean g^2 and h = 1 for squared error.
+    """Fixed-point scales: |g| <= 1, h <= 1/4 for logistic loss; a bound of the mean g^2, h = 1 for squared error.
 
     Raises
     ------
@@ -61,8 +61,8 @@ def scales_for(parameters: Parameters, rows: int, unit: LabelUnit) -> Scales:
     """
     if parameters.objective == "binary:logistic":
         return choose_scales(rows, 1.0, 0.25, parameters.reg_lambda)
-    # Every residual begins within +-largest (labels and their mean lie within +-1), and boosting with a learning rate of at
-    # most 1 never enlarges their squares' sum.
+    # Every residual begins within +-largest (labels and their mean lie within +-1), and boosting with a learning rate
+    # of at most 1 never enlarges their squares' sum.
     largest = 2.0 if parameters.base_score is None else max(2.0, 1.0 + abs(_given_margin(parameters, unit)))
     # No sum of squares exceeds rows * largest^2, and so does no score of splitting/gain.py, which must stay below 2^62.
     return choose_scales(rows, max(largest, largest**2 / 4), 1.0, parameters.reg_lambda)
@@ -85,7 +85,7 @@ def share_labels(
 
 
 def first_margin(session: Session, labels: Shared, parameters: Parameters, unit: LabelUnit) -> Shared:
-    """The margin before the first tree, shape (1,): public if `base_score` is given, else from the mean label, in shares."""
+    """The margin before the first tree, shape (1,): public with `base_score`, else from the mean label, in shares."""
     if parameters.base_score is not None:
         return session.constant(encode([_given_margin(parameters, unit)], FRACTION_BITS))
     rows = labels.shape[0]

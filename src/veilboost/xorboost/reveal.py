@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from veilboost.mpc.correlations import Domain, Field
+from veilboost.mpc.correlations import Field, bits_field, ring_field
 from veilboost.mpc.fixed_point import decode
 from veilboost.mpc.protocols.sigmoid import FRACTION_BITS
-from veilboost.mpc.ring import Words, pack_bits, to_signed, unpack_bits, words_for
+from veilboost.mpc.ring import Words, pack_bits, to_signed, unpack_bits
 from veilboost.mpc.session import Session, receive_disclosed
 from veilboost.mpc.shares import Shared, SharedBits, stack
 from veilboost.mpc.transport.base import Transport
@@ -35,8 +34,8 @@ class _Item:
 def reveal_to(session: Session, task: TrainingTask, forest: SharedForest, analyst: str) -> Ensemble | None:
     """Disclose a model to the analyst.
 
-    What is disclosed: the first margin (unless `base_score` was public), the candidate numbers of the splits, their cuts,
-    the leaf weights and, with `reveal_gain`, gains and covers. Nodes that do not split are all zero.
+    What is disclosed: the first margin (unless `base_score` was public), the candidate numbers of the splits, their
+    cuts, the leaf weights and, with `reveal_gain`, gains and covers. Nodes that do not split are all zero.
 
     Returns
     -------
@@ -44,9 +43,7 @@ def reveal_to(session: Session, task: TrainingTask, forest: SharedForest, analys
         At the analyst if it is one of the owners; None elsewhere.
     """
     values = shared_values(task, forest)
-    opened = {
-        item.name: session.disclose(values[item.name], analyst, item.what, _WHY) for item in _items(task)
-    }
+    opened = {item.name: session.disclose(values[item.name], analyst, item.what, _WHY) for item in _items(task)}
     received = {name: words for name, words in opened.items() if words is not None}
     return rebuild(task, received) if len(received) == len(opened) else None
 
@@ -62,7 +59,7 @@ def rebuild(task: TrainingTask, values: dict[str, Words]) -> Ensemble:
     depth = parameters.max_depth
     n_trees, inner = parameters.n_estimators, 2**depth - 1
     choices = to_signed(values["choices"]).reshape(n_trees, inner)
-    bits = unpack_bits(values["cuts"], n_trees * inner * 32).reshape(n_trees, inner, 32)
+    bits = unpack_bits(values["cuts"], 32)
     cuts = np.packbits(bits, axis=-1, bitorder="little").view(np.float32).reshape(n_trees, inner)
     weights = decode(values["weights"], FRACTION_BITS).reshape(n_trees, inner + 1) * unit.half_width
     trees = []
@@ -102,18 +99,16 @@ def _decoded(
 def _items(task: TrainingTask) -> list[_Item]:
     parameters = task.parameters
     n_trees, inner = parameters.n_estimators, 2**parameters.max_depth - 1
-    ring: Callable[..., Field] = lambda *shape: Field(Domain.RING, shape)  # noqa: E731
-    items = [] if parameters.base_score is not None else [_Item("base_margin", "base score", ring(1))]
-    cut_bits = n_trees * inner * 32
+    items = [] if parameters.base_score is not None else [_Item("base_margin", "base score", ring_field(1))]
     items += [
-        _Item("choices", "feature and direction of every split", ring(n_trees, inner)),
-        _Item("cuts", "threshold of every split", Field(Domain.BITS, (words_for(cut_bits),), cut_bits)),
-        _Item("weights", "leaf weights", ring(n_trees, inner + 1)),
+        _Item("choices", "feature and direction of every split", ring_field(n_trees, inner)),
+        _Item("cuts", "threshold of every split", bits_field(32, n_trees, inner)),
+        _Item("weights", "leaf weights", ring_field(n_trees, inner + 1)),
     ]
     if parameters.reveal_gain:
         items += [
-            _Item("gains", "gain of every split (reveal_gain)", ring(n_trees, inner)),
-            _Item("covers", "hessian sum of every node (reveal_gain)", ring(n_trees, 2 * inner + 1)),
+            _Item("gains", "gain of every split (reveal_gain)", ring_field(n_trees, inner)),
+            _Item("covers", "hessian sum of every node (reveal_gain)", ring_field(n_trees, 2 * inner + 1)),
         ]
     return items
 
@@ -124,17 +119,17 @@ def shared_values(task: TrainingTask, forest: SharedForest) -> dict[str, Shared 
     return {
         "base_margin": forest.base_margin,
         "choices": stack([tree.choice for tree in trees]),
-        "cuts": join_bits([bits for tree in trees for bits in tree.cuts]),
+        "cuts": cut_planes([bits for tree in trees for bits in tree.cuts], len(trees)),
         "weights": stack([tree.weights for tree in trees]),
         "gains": stack([tree.gains for tree in trees]),
         "covers": stack([tree.covers for tree in trees]),
     }
 
 
-def join_bits(planes: list[SharedBits]) -> SharedBits:
-    """Single planes of bits, one after the other, as one plane."""
-    count = sum(plane.count for plane in planes)
-    if planes[0].hollow:
-        return SharedBits(None, None, count, (words_for(count),))
-    bits = np.concatenate([unpack_bits(plane.words, plane.count) for plane in planes])
-    return SharedBits(planes[0].holder, pack_bits(bits.view(np.bool_)), count)
+def cut_planes(cuts: list[SharedBits], n_trees: int) -> SharedBits:
+    """The cuts of all nodes, given level by level as single planes, as planes of 32 bits: shape (trees, nodes, 32)."""
+    nodes = sum(plane.count for plane in cuts) // (32 * n_trees)
+    if cuts[0].hollow:
+        return SharedBits(None, None, 32, (n_trees, nodes, 1))
+    bits = np.concatenate([unpack_bits(plane.words, plane.count) for plane in cuts])
+    return SharedBits(cuts[0].holder, pack_bits(bits.reshape(n_trees, nodes, 32).view(np.bool_)), 32)

@@ -38,9 +38,9 @@ def winning_candidates(session: Session, space: CandidateSpace, choice: Shared) 
 def direction_tables(space: CandidateSpace, winners: SharedBits) -> Words | None:
     """Per bin, one bit per node: whether rows of this bin go left there. Local; at most 64 nodes.
 
-    For a bin of the winning feature it is the XOR of the winner's bits over all candidates that have the bin on their left
-    side; for all other features it is zero. A missing-value indicator's entry is XORed in by the lookup: in the permuted
-    layout missing rows lie in bins above every valid cut, so they go right unless their own entry turns them.
+    For a bin of the winning feature it is the XOR of the winner's bits over all candidates that have the bin on their
+    left side; for all other features it is zero. A missing-value indicator's entry is XORed in by the lookup: in the
+    permuted layout missing rows lie in bins above every valid cut, so they go right unless their own entry turns them.
 
     Returns
     -------

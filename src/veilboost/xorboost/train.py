@@ -72,7 +72,8 @@ class SharedTree:
     choice
         Shape (inner nodes,): 0 where a node does not split, else 1 + number of the candidate.
     cuts
-        One plane of inner nodes * 32 bits: the float32 cut of each; zero for categories and where a node does not split.
+        One plane of inner nodes * 32 bits: the float32 cut of each; zero for categories and where a node does not
+        split.
     weights
         Shape (leaves,): learning rate included, 24 fraction bits.
     gains
@@ -168,8 +169,8 @@ def grow_tree(
     -----
     For every level:
 
-    1. Sum the gradients of the left children per bin, masked by the children's row indicators; the right children's sums
-       are the parents' minus these.
+    1. Sum the gradients of the left children per bin, masked by the children's row indicators; the right children's
+       sums are the parents' minus these.
     2. Find the best split of every node (`splitting.search`).
     3. Route the rows (`routing`), unless the level was the last: then the leaves' weights are the optimal weights of
        their sums, and every row's margin moves by the weight of its leaf.
@@ -177,9 +178,7 @@ def grow_tree(
     space, scales, unit = task.space, task.scales, task.unit
     parameters = unit.scaled(task.parameters)
     vectors = _vectors(session, gradient, hessian, parameters, number)
-    sampled = [
-        sample_features(parameters, number, level, len(space.features)) for level in range(parameters.max_depth)
-    ]
+    sampled = [sample_features(parameters, number, level, len(space.features)) for level in range(parameters.max_depth)]
     in_tree = frozenset(np.flatnonzero(np.any([level.any(axis=0) for level in sampled], axis=0)).tolist())
     anchored = anchor(session, *(vectors[v] for v in range(len(vectors))))
     indicators = _all_rows(session, space.rows)
@@ -230,7 +229,7 @@ def grow_tree(
 
 
 def leaf_weights(session: Session, node: Shared, parameters: Parameters, scales: Scales) -> Shared:
-    """Weights of leaves with sums (vectors, leaves): learning rate included, 24 fraction bits; zero for empty leaves."""
+    """Weights of leaves with sums (vectors, leaves), learning rate included, 24 fraction bits; zero for empty ones."""
     weight, _ = side_scores(session, node[0], node[1], parameters, scales)
     rate = round(-parameters.learning_rate * (1 << _RATE_BITS))
     (scaled,) = truncate(session, (weight * to_ring(rate), WEIGHT_BITS + _RATE_BITS - FRACTION_BITS))
@@ -240,7 +239,7 @@ def leaf_weights(session: Session, node: Shared, parameters: Parameters, scales:
 
 
 def _vectors(session: Session, gradient: Shared, hessian: Shared, parameters: Parameters, number: int) -> Shared:
-    """Gradient, hessian and, if needed, ones; zero for the rows that this tree does not sample. Shape (vectors, rows)."""
+    """Gradient, hessian and, if needed, ones, shape (vectors, rows); zero for rows that this tree does not sample."""
     rows = gradient.shape[0]
     vectors = [gradient, hessian]
     if parameters.min_rows_per_leaf:

@@ -1,7 +1,7 @@
 """The largest of many shared scores, with what belongs to it.
 
-docs/protocols/argmax.md; a tournament of comparisons and selections, as in T. Araki, J. Furukawa, K. Ohara, B. Pinkas, H.
-Rosemarin, H. Tsuchida, "Secure graph analysis at scale", CCS 2021, section on oblivious maximum.
+docs/protocols/argmax.md; a tournament of comparisons and selections, as in T. Araki, J. Furukawa, K. Ohara, B.
+Pinkas, H. Rosemarin, H. Tsuchida, "Secure graph analysis at scale", CCS 2021, section on oblivious maximum.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 docs/protocols/compare.md; the masked-opening approach of I. Damgard, M. Fitzi, E. Kiltz, J. Nielsen, T. Toft,
 "Unconditionally secure constant-rounds multi-party computation for equality, comparison, bits and exponentiation", TCC
-2006, with the logarithmic prefix circuit of P. Kogge and H. Stone. Bits are sliced: word w of plane i holds bit i of 64 values.
+2006, with the logarithmic prefix circuit of P. Kogge and H. Stone. Bits are sliced: word w of plane i holds bit i of
+64 values.
 """
 
 from __future__ import annotations
@@ -123,8 +124,9 @@ def subtract(session: Session, public: Words | None, bits: SharedBits) -> Shared
 def leading_one(session: Session, value: Shared, low: int, high: int) -> SharedBits:
     """One-hot planes of the highest set bit of x among bits low to high - 1, for 0 <= x < 2^high.
 
-    About 1 + 2 log2(high - low) rounds. Plane i stands for bit low + i; all planes are zero when no bit is set. The borrow
-    from bits more than eight places below `low` is ignored, so that x counts as up to 2^(low - 8) more than it is.
+    About 1 + 2 log2(high - low) rounds. Plane i stands for bit low + i; all planes are zero when no bit is set. The
+    borrow from bits more than eight places below `low` is ignored, so that x counts as up to 2^(low - 8) more than it
+    is.
 
     Notes
     -----
@@ -154,7 +156,7 @@ def _bitwise(public: Words | None, bits: SharedBits) -> tuple[SharedBits, Shared
     return bits & ~public, ~(bits ^ public)
 
 
-def _replace(planes: SharedBits, positions: "np.typing.NDArray[np.int64]", values: SharedBits) -> SharedBits:
+def _replace(planes: SharedBits, positions: np.typing.NDArray[np.int64], values: SharedBits) -> SharedBits:
     if planes.hollow:
         return planes
     words = planes.words.copy()

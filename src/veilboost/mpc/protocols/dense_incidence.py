@@ -1,7 +1,7 @@
 """Incidence in the dense layout: histograms and lookups over columns of few bins, and private regrouping of bins.
 
-docs/protocols/incidence.md. The member's 0/1 matrix M is masked once as a whole: E = M - A is known to the other owners, A
-to the member and the dealer. The last bin of a block has no column of its own: it is what is left.
+docs/protocols/incidence.md. The member's 0/1 matrix M is masked once as a whole: E = M - A is known to the other
+owners, A to the member and the dealer. The last bin of a block has no column of its own: it is what is left.
 """
 
 from __future__ import annotations

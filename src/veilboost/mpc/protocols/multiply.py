@@ -51,9 +51,7 @@ def multiply(session: Session, *pairs: tuple[Shared, Shared]) -> list[Shared]:
     )
     if session.dealing:
         return [Shared(None, None, shape) for shape in shapes]
-    opened = session.open_masked(
-        *((factor, dealt.ring_mask(position)) for position, factor in enumerate(factors))
-    )
+    opened = session.open_masked(*((factor, dealt.ring_mask(position)) for position, factor in enumerate(factors)))
     products = []
     for position, (left, right) in enumerate(places):
         a, b = dealt.ring_mask(left).share.words, dealt.ring_mask(right).share.words

@@ -1,7 +1,7 @@
 """Shared indices as one-hot bits, and shared tables looked up with them.
 
-docs/protocols/one-hot.md; the rotated table of Y. Ishai, E. Kushilevitz, S. Meldgaard, C. Orlandi, A. Paskin-Cherniavsky, "On
-the power of correlated randomness in secure computation", TCC 2013.
+docs/protocols/one-hot.md; the rotated table of Y. Ishai, E. Kushilevitz, S. Meldgaard, C. Orlandi, A.
+Paskin-Cherniavsky, "On the power of correlated randomness in secure computation", TCC 2013.
 """
 
 from __future__ import annotations

@@ -1,21 +1,23 @@
 """Incidence in the permuted layout: histograms and lookups over columns of many bins.
 
 docs/protocols/incidence.md. One owner, the *member*, knows for every row and feature the row's bin. Two linear maps of
-that private 0/1 matrix M are wanted on shared vectors: M^T x (sum per bin) and M t (read a table at each row's bin). This is
-share translation (M. Chase, E. Ghosh, O. Poburinnaya, "Secret-shared shuffle", ASIACRYPT 2020) with a dealer: slots are
-permuted by a permutation that the member and the dealer know, and the others learn only which bin a permuted slot
-belongs to, which is uniformly random because every bin has a public number of slots.
+that private 0/1 matrix M are wanted on shared vectors: M^T x (sum per bin) and M t (read a table at each row's bin).
+This is share translation (M. Chase, E. Ghosh, O. Poburinnaya, "Secret-shared shuffle", ASIACRYPT 2020) with a dealer:
+slots are permuted by a permutation that the member and the dealer know, and the others learn only which bin a
+permuted slot belongs to, which is uniformly random because every bin has a public number of slots.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from veilboost.mpc import kernels
+from veilboost.mpc.prg import Stream
 from veilboost.mpc.ring import WORD, Words
 from veilboost.mpc.session import Exchanged, Session
 from veilboost.mpc.shares import Shared
@@ -54,8 +56,8 @@ class PermutedIncidence:
     -----
     Setup, once:
 
-    1. The member and the dealer expand a uniformly random permutation alpha of each feature's slots. Slot i < rows stands
-       for row i; the others are dummies, which the member assigns to the bins that have room.
+    1. The member and the dealer expand a uniformly random permutation alpha of each feature's slots. Slot i < rows
+       stands for row i; the others are dummies, which the member assigns to the bins that have room.
     2. The member sends the others tau: the bin of the slot that alpha puts at place s, for every s.
     """
 
@@ -142,15 +144,7 @@ class PermutedIncidence:
             slot_starts = _starts([self.plans[feature].slots for feature in chunk])
             slots = (int(slot_starts[-1]), width)
             streams = session.streams(session.next_number())
-
-            def correction(chunk: npt.NDArray[np.int64] = chunk, slot_starts: kernels.Starts = slot_starts) -> Words:
-                assert masks is not None and self._places is not None
-                words = np.zeros(slots, dtype=WORD)
-                for owner in self._others:
-                    words -= streams[owner].words(*slots)
-                kernels.add_permuted(masks, self._places[chunk], slot_starts, words)
-                return words
-
+            correction = partial(self._correction, masks, chunk, slot_starts, streams)
             dealt = session.deal(self.member, correction, slots)
             if sums is None:
                 continue
@@ -179,7 +173,8 @@ class PermutedIncidence:
         Notes
         -----
         1. Every other owner Q sends the member its table spread over the slots by tau, XOR a stream w_Q.
-        2. The member undoes alpha: it reads that at its rows' slots, adds its own table at its own bins, XOR over features.
+        2. The member undoes alpha: it reads that at its rows' slots, adds its own table at its own bins, XOR over
+           features.
         3. The dealer sends the member e = the w_Q at the rows' slots, XOR over features, XOR the streams d_Q; Q's share
            is d_Q.
         """
@@ -209,6 +204,22 @@ class PermutedIncidence:
             if table is not None and self._bins is not None:
                 kernels.xor_rows(table, self._bins[chunk], bin_starts[first:last], rows)
         return finish_lookup(session, self.member, rows.astype(WORD), octets)
+
+    def _correction(
+        self,
+        masks: Words | None,
+        chunk: npt.NDArray[np.int64],
+        slot_starts: kernels.Starts,
+        streams: Mapping[int, Stream],
+    ) -> Words:
+        """The dealer's part of `histogram`: alpha(sum of the a_Q) - sum of the b_Q."""
+        assert masks is not None and self._places is not None
+        slots = (int(slot_starts[-1]), masks.shape[1])
+        words = np.zeros(slots, dtype=WORD)
+        for owner in self._others:
+            words -= streams[owner].words(*slots)
+        kernels.add_permuted(masks, self._places[chunk], slot_starts, words)
+        return words
 
     def _chunks(self, features: Sequence[int], width: int) -> Iterator[tuple[int, int]]:
         """Ranges of `features` of at most about CHUNK_WORDS slots times vectors."""

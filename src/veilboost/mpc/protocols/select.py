@@ -64,7 +64,8 @@ def select(session: Session, bits: SharedBits, *values: Shared | Anchored) -> li
     elements = (*bits.shape[:-1], bits.count)
     plain = [value for value in values if isinstance(value, Shared)]
     anchors = [value for value in values if isinstance(value, Anchored)]
-    shapes = [np.broadcast_shapes(elements, _shared(value).shape) for value in (*plain, *anchors)]
+    unordered: list[Shared | Anchored] = [*plain, *anchors]
+    shapes = [np.broadcast_shapes(elements, _shared(value).shape) for value in unordered]
 
     def derive(rho: Words, *masks: Words) -> Sequence[Words]:
         ring = unpack_bits(rho, bits.count).astype(WORD)
@@ -87,7 +88,8 @@ def select(session: Session, bits: SharedBits, *values: Shared | Anchored) -> li
     beta = unpack_bits(beta_words, bits.count).view(np.bool_)
     rho = dealt.ring(0).words
     chosen: dict[int, Shared] = {}
-    ordered = [*zip(plain, opened, strict=True), *((value, value.opened) for value in anchors)]
+    ordered: list[tuple[Shared | Anchored, Words | None]] = list(zip(plain, opened, strict=True))
+    ordered += [(value, value.opened) for value in anchors]
     for position, (value, masked_value) in enumerate(ordered):
         assert masked_value is not None
         product = masked_value * rho

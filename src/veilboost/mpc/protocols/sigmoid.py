@@ -1,7 +1,7 @@
 """Logistic function and softmax of shared values, as trigonometric series of their masks.
 
-docs/protocols/sigmoid.md; Y. Zheng, Q. Zhang, S. S. M. Chow, Y. Peng, S. Tan, L. Li, S. Yin, "Secure softmax/sigmoid for
-machine-learning computation", ACSAC 2023. With c = x + r opened, sin(k(c - r)) is a linear function of the shared
+docs/protocols/sigmoid.md; Y. Zheng, Q. Zhang, S. S. M. Chow, Y. Peng, S. Tan, L. Li, S. Yin, "Secure softmax/sigmoid
+for machine-learning computation", ACSAC 2023. With c = x + r opened, sin(k(c - r)) is a linear function of the shared
 sin(kr), cos(kr), so that a series on a bounded interval costs one round; comparisons clamp what lies outside.
 """
 
@@ -189,10 +189,10 @@ def _below(session: Session, opened: Words | None, mask_bits: SharedBits, bounds
     every = WORD_BITS * width * len(bounds)
     shifted, planes = None, None
     if opened is not None:
-        shifted = np.zeros((len(bounds), WORD_BITS * width), dtype=np.uint64)
-        for row, bound in zip(shifted, bounds, strict=True):
+        rows = np.zeros((len(bounds), WORD_BITS * width), dtype=np.uint64)
+        for row, bound in zip(rows, bounds, strict=True):
             row[:count] = opened - encode(float(bound), FRACTION_BITS)
-        shifted = shifted.reshape(every)
+        shifted = rows.reshape(every)
         planes = np.concatenate([mask_bits.words] * len(bounds), axis=1)
     repeated = SharedBits(session.holder, planes, every, (WORD_BITS, width * len(bounds)))
     sign = sign_of_difference(session, shifted, repeated)
@@ -200,7 +200,7 @@ def _below(session: Session, opened: Words | None, mask_bits: SharedBits, bounds
     return [SharedBits(session.holder, part, count, (width,)) for part in parts]
 
 
-def _harmonics(words: Words, terms: int) -> "list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]":
+def _harmonics(words: Words, terms: int) -> list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
     """(sin k a, cos k a) for k = 1 to terms, where a is the angle of fixed-point words within the period.
 
     All owners must compute the same floating-point numbers, on any machine: only additions and multiplications, which

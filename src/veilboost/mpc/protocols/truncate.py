@@ -36,8 +36,9 @@ def truncate(session: Session, *values: tuple[Shared, int]) -> list[Shared]:
             "truncation",
             masks=[ring_field(*value.shape) for value, _ in values],
             derived=[ring_field(*value.shape) for value, _ in values] + [ring_field(*v.shape) for v, _ in values],
-            derive=lambda *masks: [r >> _word(bits) for r, (_, bits) in zip(masks, values, strict=True)]
-            + [r >> _word(63) for r in masks],
+            derive=lambda *masks: (
+                [r >> _word(bits) for r, (_, bits) in zip(masks, values, strict=True)] + [r >> _word(63) for r in masks]
+            ),
         )
     )
     if session.dealing:

@@ -1,7 +1,8 @@
 """Meeting: how participants find each other before the first frame.
 
-Participants are ordered; each dials those before it and listens for those after it, so only the last needs no address. Who
-cannot show a certificate of the job's authority for an expected name gets no further than the TLS handshake.
+Participants are ordered; each dials those before it and listens for those after it, so only the last needs no
+address. Who cannot show a certificate of the job's authority for an expected name gets no further than the TLS
+handshake.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from veilboost.errors import InputError, PeerLost, PeerMismatch
 from veilboost.mpc.transport.tls import Channel, TlsTransport
@@ -112,11 +114,8 @@ def connect(
 def common_name(connection: ssl.SSLSocket) -> str:
     """The name in the peer's verified certificate; empty if there is none."""
     certificate = connection.getpeercert() or {}
-    for attribute in certificate.get("subject", ()):
-        for key, value in attribute:
-            if key == "commonName":
-                return str(value)
-    return ""
+    subject: Any = certificate.get("subject", ())
+    return next((str(value) for part in subject for key, value in part if key == "commonName"), "")
 
 
 def _dial(
@@ -165,9 +164,7 @@ def _accept(
             plain, _ = listener.accept()
         except OSError:
             return
-        threading.Thread(
-            target=_welcome, args=(plain, context, expected, accepted, arrived), daemon=True
-        ).start()
+        threading.Thread(target=_welcome, args=(plain, context, expected, accepted, arrived), daemon=True).start()
 
 
 def _welcome(

@@ -1,8 +1,9 @@
 """Participants as processes, on one machine or many: frames over mutually authenticated TLS 1.3.
 
 Every two participants keep two connections, one for each direction, so that no connection is read and written by two
-threads at once. One thread per peer reads frames into memory; the dealer is held back when an owner has not used what it
-sent. A participant that is idle sends a heartbeat every few seconds, so that a dead or silent one is noticed and named.
+threads at once. One thread per peer reads frames into memory; the dealer is held back when an owner has not used what
+it sent. A participant that is idle sends a heartbeat every few seconds, so that a dead or silent one is noticed and
+named.
 """
 
 from __future__ import annotations
@@ -168,7 +169,7 @@ class TlsTransport:
             outgoing.sendall(header + payload.tobytes())  # one record, one system call
         else:
             outgoing.sendall(header)
-            outgoing.sendall(memoryview(payload))
+            outgoing.sendall(payload.data)
         self._last_sent[peer] = time.monotonic()
 
     def _beat(self) -> None:
@@ -202,10 +203,12 @@ class TlsTransport:
                     self._leave(peer, PeerLost(f"{peer} stopped: {text}"))
                     return
                 if kind != _Kind.DATA or sequence != expected or size > LARGEST_FRAME:
-                    raise ProtocolError(f"{peer} sent an unexpected frame at step {expected}: are both on the same version?")
+                    raise ProtocolError(
+                        f"{peer} sent an unexpected frame at step {expected}: are both on the same version?"
+                    )
                 expected = (expected + 1) % (1 << 32)
                 payload = np.empty(size, dtype=np.uint8)
-                _fill(connection, memoryview(payload))
+                _fill(connection, payload.data)
                 with self._changed:
                     self._frames[peer].append(payload)
                     self._unread[peer] += size

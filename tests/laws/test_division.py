@@ -1,0 +1,84 @@
+"""Reciprocals, quotients, inverse square roots and logarithms against the bounds that their docstrings state."""
+
+import numpy as np
+import pytest
+
+from tests.network import run, secret
+from veilboost.mpc.protocols.divide import divide, inverse_square_root, logarithm, reciprocal
+from veilboost.mpc.session import Session
+
+#: All small divisors, all powers of two and their neighbours, and many at random on a logarithmic scale.
+POWERS = (1 << np.arange(30))[:, None] + np.array([-1, 0, 1])
+RANDOM = np.random.default_rng(3)
+DIVISORS = np.unique(
+    np.concatenate(
+        [np.arange(1, 300), POWERS.ravel(), np.exp(RANDOM.uniform(0, np.log(2**30 - 1), 3000)).astype(np.int64)]
+    )
+)
+DIVISORS = DIVISORS[(DIVISORS > 0) & (DIVISORS < 2**30)]
+
+
+@pytest.mark.parametrize("owners", [2, 3, 5])
+def test_reciprocal(owners: int) -> None:
+    inverse, power = run(lambda s: reciprocal(s, secret(s, DIVISORS)), owners)
+    normal = DIVISORS * power
+    assert (normal >= 2**29).all() and (normal < 2**30).all()
+    assert (power & (power - 1) == 0).all()
+    assert np.abs(inverse / (2.0**60 / normal) - 1).max() < 2.0**-28
+    assert (inverse > 2**30).all() and (inverse <= 2**31).all()
+
+
+def test_reciprocal_of_zero_has_no_power() -> None:
+    _, power = run(lambda s: reciprocal(s, secret(s, [0, 5])))
+    assert power.tolist() == [0, 1 << 27]
+
+
+@pytest.mark.parametrize(("fraction_bits", "quotient_bits"), [(10, 33), (28, 16), (16, 31), (40, 19)])
+def test_divide(fraction_bits: int, quotient_bits: int) -> None:
+    limit = int(0.99 * 2**31)
+    rng = np.random.default_rng(4)
+    numerators = rng.integers(-limit, limit, DIVISORS.size)
+    numerators[:4] = limit, -limit, 0, 1
+    largest = 2.0**quotient_bits
+    numerators = np.clip(numerators, -DIVISORS * largest * 0.99, DIVISORS * largest * 0.99).astype(np.int64)
+    result = run(
+        lambda s: divide(s, secret(s, numerators, 1), secret(s, DIVISORS), fraction_bits, quotient_bits)
+    )
+    exact = numerators / DIVISORS
+    error = np.abs(result / 2.0**fraction_bits - exact)
+    # The first truncation keeps 60 - quotient_bits bits of the quotient times the normalised divisor.
+    assert (error <= np.abs(exact) * 2.0**-27 + 2 * 2.0**-fraction_bits + 2.0 ** (quotient_bits - 59)).all()
+
+
+def test_divide_broadcasts() -> None:
+    numerators = np.array([[3, -9, 12], [10, 0, -5]])
+    result = run(lambda s: divide(s, secret(s, numerators), secret(s, [[3], [5]]), 16), 3)
+    assert np.abs(result / 2.0**16 - numerators / np.array([[3], [5]])).max() <= 2.0**-15
+
+
+@pytest.mark.parametrize("owners", [2, 3])
+def test_inverse_square_root(owners: int) -> None:
+    real = np.exp(np.random.default_rng(5).uniform(np.log(2.0**-22), np.log(0.25), 5000))
+    fixed = np.rint(real * 2.0**40).astype(np.int64)
+    fixed[:3] = 2**38, 2**38 - 1, 2**18
+    root = run(lambda s: inverse_square_root(s, secret(s, fixed), 40, 18, 39, 16), owners)
+    exact = (fixed / 2.0**40) ** -0.5
+    assert (np.abs(root / 2.0**16 - exact) <= 2.5e-5 * exact + 2.0**-15).all()
+
+
+def test_inverse_square_root_with_other_positions_and_a_factor() -> None:
+    fixed = np.arange(1, 4097)
+    factor = np.tile([1.0, 0.5], 2048)
+
+    def program(session: Session) -> object:
+        return inverse_square_root(session, secret(session, fixed.reshape(64, 64)), 12, 0, 13, 16, factor.reshape(64, 64))
+
+    root = run(program)
+    exact = factor.reshape(64, 64) * (fixed.reshape(64, 64) / 4096) ** -0.5
+    assert (np.abs(root / 2.0**16 - exact) <= 2.5e-5 * exact / factor.reshape(64, 64) + 2.0**-15).all()
+
+
+@pytest.mark.parametrize("owners", [2, 5])
+def test_logarithm(owners: int) -> None:
+    result = run(lambda s: logarithm(s, secret(s, DIVISORS), 24), owners)
+    assert np.abs(result / 2.0**24 - np.log(DIVISORS / 2.0**30)).max() < 1.2e-5
