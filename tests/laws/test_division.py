@@ -25,7 +25,7 @@ def test_reciprocal(owners: int) -> None:
     assert (normal >= 2**29).all() and (normal < 2**30).all()
     assert (power & (power - 1) == 0).all()
     assert np.abs(inverse / (2.0**60 / normal) - 1).max() < 2.0**-28
-    assert (inverse > 2**30).all() and (inverse <= 2**31).all()
+    assert (inverse > 2**30).all() and (inverse <= 2**31 + 8).all()
 
 
 def test_reciprocal_of_zero_has_no_power() -> None:
@@ -33,11 +33,12 @@ def test_reciprocal_of_zero_has_no_power() -> None:
     assert power.tolist() == [0, 1 << 27]
 
 
-@pytest.mark.parametrize(("fraction_bits", "quotient_bits"), [(10, 33), (28, 16), (16, 31), (40, 19)])
+@pytest.mark.parametrize(("fraction_bits", "quotient_bits"), [(10, 32), (28, 16), (16, 31), (40, 19)])
 def test_divide(fraction_bits: int, quotient_bits: int) -> None:
     limit = int(0.99 * 2**31)
     rng = np.random.default_rng(4)
     numerators = rng.integers(-limit, limit, DIVISORS.size)
+    numerators[::5] = np.rint(np.sign(numerators[::5]) * np.exp(rng.uniform(0, np.log(limit), numerators[::5].size)))
     numerators[:4] = limit, -limit, 0, 1
     largest = 2.0**quotient_bits
     numerators = np.clip(numerators, -DIVISORS * largest * 0.99, DIVISORS * largest * 0.99).astype(np.int64)
@@ -46,8 +47,8 @@ def test_divide(fraction_bits: int, quotient_bits: int) -> None:
     )
     exact = numerators / DIVISORS
     error = np.abs(result / 2.0**fraction_bits - exact)
-    # The first truncation keeps 60 - quotient_bits bits of the quotient times the normalised divisor.
-    assert (error <= np.abs(exact) * 2.0**-27 + 2 * 2.0**-fraction_bits + 2.0 ** (quotient_bits - 59)).all()
+    bound = np.abs(exact) * 2.0**-27 + 2.0 ** (quotient_bits - 30) / DIVISORS + 2.0**-fraction_bits
+    assert (error <= bound).all()
 
 
 def test_divide_broadcasts() -> None:

@@ -222,6 +222,10 @@ def _collect(job: Job, outcomes: dict[str, dict[str, Any]], seconds_setup: float
         "seconds_per_tree": first["seconds_per_tree"],
         "bytes_sent": {role: sum(outcome["bytes_sent"].values()) for role, outcome in outcomes.items()},
         "rounds": first["rounds"],
+        "roles": {
+            role: {name: outcome[name] for name in ("cpu_seconds", "peak_memory_bytes")}
+            for role, outcome in outcomes.items()
+        },
         "settings": settings(job),
     }
     ledger = first["ledger"]

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import json
 import os
+import resource
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -73,13 +74,16 @@ class Outcome:
     model: Ensemble | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The public part, for JSON."""
+        """The public part, for JSON; with the processor time and the peak memory of this process."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
         return {
             "role": self.role,
             "seconds_setup": self.seconds_setup,
             "seconds_per_tree": self.seconds_per_tree,
             "bytes_sent": self.bytes_sent,
             "rounds": self.rounds,
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
+            "peak_memory_bytes": usage.ru_maxrss * 1024,
             "ledger": [entry.to_dict() for entry in self.ledger],
         }
 

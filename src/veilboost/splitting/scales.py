@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from veilboost.errors import InputError
 from veilboost.mpc.protocols.divide import DIVISOR_BITS
+from veilboost.mpc.protocols.pack import HIGH_BITS
 
-#: Gradient sums stay below 0.98 * 2^31, hessian sums plus 2 lambda below 0.98 * 2^30: see protocols/divide.py.
-_GRADIENT_BITS = 31
+#: Gradient sums stay below 0.98 * 2^30, hessian sums plus 2 lambda below 0.98 * 2^30: they share a word
+#: (protocols/pack.py) and are divided (protocols/divide.py).
 _MARGIN = 0.98
 _FEWEST_BITS = 6
 
@@ -57,7 +58,7 @@ def choose_scales(rows: int, largest_gradient: float, largest_hessian: float, re
         When fewer than six fraction bits would be left: too many rows, too large a lambda, or gradients too large for
         them.
     """
-    gradient_bits = math.floor(math.log2(_MARGIN * 2**_GRADIENT_BITS / (rows * largest_gradient)))
+    gradient_bits = math.floor(math.log2(_MARGIN * 2**HIGH_BITS / (rows * largest_gradient)))
     hessian_bits = math.floor(math.log2(_MARGIN * 2**DIVISOR_BITS / (rows * largest_hessian + 2 * reg_lambda)))
     if min(gradient_bits, hessian_bits) < _FEWEST_BITS:
         raise InputError(

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from veilboost.mpc.protocols.one_hot import look_up
+from veilboost.mpc.protocols.pack import pack, unpack
 from veilboost.mpc.protocols.select import anchor, select
 from veilboost.mpc.protocols.sigmoid import FRACTION_BITS
 from veilboost.mpc.protocols.truncate import truncate
@@ -180,7 +181,8 @@ def grow_tree(
     vectors = _vectors(session, gradient, hessian, parameters, number)
     sampled = [sample_features(parameters, number, level, len(space.features)) for level in range(parameters.max_depth)]
     in_tree = frozenset(np.flatnonzero(np.any([level.any(axis=0) for level in sampled], axis=0)).tolist())
-    anchored = anchor(session, *(vectors[v] for v in range(len(vectors))))
+    words = _packed(vectors)
+    anchored = anchor(session, *words)
     indicators = _all_rows(session, space.rows)
     alive = _all_rows(session, 1)[0]
     node = vectors.sum(axis=1).reshape(len(vectors), 1)
@@ -189,12 +191,10 @@ def grow_tree(
     for level, permitted in enumerate(sampled):
         n_nodes = 1 << level
         if histogram is None:
-            summed = _rows_first(vectors.reshape(len(vectors), 1, space.rows))
-            histogram = sum_per_bin(session, cells, summed, in_tree).reshape(space.n_bins, len(vectors), 1)
+            histogram = _histogram(session, cells, stack(words).reshape(len(words), 1, space.rows), in_tree)
         else:
             masked = stack(select(session, indicators[0::2], *anchored))
-            left = sum_per_bin(session, cells, _rows_first(masked), in_tree)
-            left = left.reshape(space.n_bins, len(vectors), n_nodes // 2)
+            left = _histogram(session, cells, masked, in_tree)
             histogram = _interleave(left, histogram - left)
         features = np.flatnonzero(permitted.any(axis=0))
         sides = sides_of(space, features.tolist())
@@ -248,6 +248,20 @@ def _vectors(session: Session, gradient: Shared, hessian: Shared, parameters: Pa
     if parameters.subsample < 1:
         stacked = stacked * to_ring(sample_rows(parameters, number, rows))
     return stacked
+
+
+def _packed(vectors: Shared) -> list[Shared]:
+    """Gradient and hessian in one word per row, then what else there is; each of shape (rows,)."""
+    return [pack(vectors[0], vectors[1]), *(vectors[v] for v in range(2, len(vectors)))]
+
+
+def _histogram(session: Session, cells: Sequence[OwnerCells], words: Shared, active: frozenset[int]) -> Shared:
+    """Sums per bin of packed words of shape (words, nodes, rows); shape (bins, vectors, nodes)."""
+    n_words, n_nodes, _ = words.shape
+    sums = sum_per_bin(session, cells, _rows_first(words), active)
+    sums = sums.reshape(sums.shape[0], n_words, n_nodes)
+    gradient, hessian = unpack(session, sums[:, 0])
+    return stack([gradient, hessian, *(sums[:, v] for v in range(1, n_words))], axis=1)
 
 
 def _rows_first(vectors: Shared) -> Shared:

@@ -126,7 +126,7 @@ def leading_one(session: Session, value: Shared, low: int, high: int) -> SharedB
 
     About 1 + 2 log2(high - low) rounds. Plane i stands for bit low + i; all planes are zero when no bit is set. The
     borrow from bits more than eight places below `low` is ignored, so that x counts as up to 2^(low - 8) more than it
-    is.
+    is; it must stay that far below 2^high.
 
     Notes
     -----

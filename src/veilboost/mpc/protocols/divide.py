@@ -62,8 +62,8 @@ def reciprocal(session: Session, divisor: Shared) -> tuple[Shared, Shared]:
     Returns
     -------
     inverse, power
-        Both of the divisor's shape: `power` is 2^j with 2^29 <= d 2^j < 2^30, and `inverse` is 2^60 / (d 2^j), in
-        (2^30, 2^31], with a relative error below 2^-28. Both mean nothing where d = 0 (power is 0 there).
+        Both of the divisor's shape: `power` is 2^j with 2^29 <= d 2^j < 2^30, and `inverse` is 2^60 / (d 2^j),
+        which lies in (2^30, 2^31], with a relative error below 2^-28. Both mean nothing where d = 0 (power is 0 there).
 
     Notes
     -----
@@ -97,7 +97,7 @@ def divide(session: Session, numerator: Shared, divisor: Shared, fraction_bits: 
     """x / d with `fraction_bits` fraction bits, for integers |x| < 0.99 2^31 and 0 < d < 2^30.
 
     The quotient's magnitude must stay below 2^quotient_bits; 60 - quotient_bits > fraction_bits. Broadcasts. About 27
-    rounds; relative error below 2^-27, plus one unit in the last place.
+    rounds; error below 2^-27 of the quotient, plus 2^(quotient_bits - 30) / d, plus one unit in the last place.
     """
     inverse, power = reciprocal(session, divisor)
     return quotient(session, numerator, inverse, power, fraction_bits, quotient_bits)

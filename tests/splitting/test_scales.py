@@ -1,0 +1,47 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veilboost.errors import InputError
+from veilboost.splitting.scales import Scales, choose_scales
+
+
+@given(
+    rows=st.integers(1, 1_000_000),
+    largest_gradient=st.floats(0.5, 20),
+    largest_hessian=st.floats(0.25, 1),
+    reg_lambda=st.floats(0, 1000),
+)
+def test_sums_over_all_rows_fit(rows: int, largest_gradient: float, largest_hessian: float, reg_lambda: float) -> None:
+    scales = choose_scales(rows, largest_gradient, largest_hessian, reg_lambda)
+    # The rounding of every row adds at most one unit; see the limits in veilboost/mpc/protocols/divide.py.
+    assert rows * largest_gradient * 2**scales.gradient_bits + math.sqrt(rows) <= 0.99 * 2**31
+    assert (rows * largest_hessian + 2 * reg_lambda) * 2**scales.hessian_bits + math.sqrt(rows) < 2**30
+    assert 6 <= scales.gradient_bits <= 24 and 6 <= scales.hessian_bits <= 24
+    # One bit more would not fit, unless the bits end at those of the margins.
+    if scales.gradient_bits < 24:
+        assert rows * largest_gradient * 2 ** (scales.gradient_bits + 1) > 0.98 * 2**31
+    if scales.hessian_bits < 24:
+        assert (rows * largest_hessian + 2 * reg_lambda) * 2 ** (scales.hessian_bits + 1) > 0.98 * 2**30
+
+
+def test_the_bits_that_the_design_promises() -> None:
+    assert choose_scales(25_000, 1.0, 0.25, 1.0) == Scales(16, 17, 25_000)
+    assert choose_scales(10**6, 1.0, 0.25, 1.0) == Scales(11, 12, 10**6)
+
+
+@pytest.mark.parametrize(("rows", "reg_lambda"), [(10**8, 1.0), (100, 1e9)])
+def test_what_does_not_fit_is_refused(rows: int, reg_lambda: float) -> None:
+    with pytest.raises(InputError, match="use fewer rows, a smaller reg_lambda"):
+        choose_scales(rows, 1.0, 0.25, reg_lambda)
+
+
+@given(rows=st.integers(1, 10**6), least=st.floats(0, 100))
+def test_least_hessian_tolerates_rounding_and_nothing_more(rows: int, least: float) -> None:
+    scales = choose_scales(rows, 1.0, 0.25, 1.0)
+    units = scales.least_hessian(least)
+    assert units >= 1  # an empty side never counts
+    assert units <= max(1, scales.hessian(least) - 4 - 4 * math.sqrt(rows))
+    assert units >= scales.hessian(least) - 9 - 4 * math.sqrt(rows)
