@@ -188,8 +188,7 @@ def grow_tree(
     node = vectors.sum(axis=1).reshape(len(vectors), 1)
     histogram: Shared | None = None
     choices, cut_bits, gains, covers = [], [], [], []
-    for level, permitted in enumerate(sampled):
-        n_nodes = 1 << level
+    for permitted in sampled:
         if histogram is None:
             histogram = _histogram(session, cells, stack(words).reshape(len(words), 1, space.rows), in_tree)
         else:
