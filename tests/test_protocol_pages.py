@@ -15,6 +15,7 @@ from veilboost.mpc.protocols.dense_incidence import Block, DenseIncidence
 from veilboost.mpc.protocols.divide import divide, inverse_square_root, logarithm, quotient, reciprocal
 from veilboost.mpc.protocols.multiply import conjunction, multiply
 from veilboost.mpc.protocols.one_hot import one_hot
+from veilboost.mpc.protocols.pack import unpack
 from veilboost.mpc.protocols.permuted_incidence import PermutedIncidence, SlotPlan
 from veilboost.mpc.protocols.select import anchor, select, to_ring
 from veilboost.mpc.protocols.sigmoid import exponential, sigmoid
@@ -113,6 +114,13 @@ def test_page_says_what_every_page_says(page: str) -> None:
     assert f"]({page})" in text_of("README.md")
 
 
+@pytest.mark.parametrize("page", ["architecture.md", "leakage.md"])
+def test_files_named_elsewhere_exist(page: str) -> None:
+    paths = re.findall(r"`([\w/]+(?:\.py|/))`", (ROOT / "docs" / page).read_text(encoding="utf-8"))
+    assert paths
+    assert [path for path in paths if not (PACKAGE / path).exists() and not (ROOT / path).exists()] == []
+
+
 def test_name_check_notices_a_missing_name() -> None:
     ((module, names),) = CODE_LINE.findall("- `mpc/ring.py`: `words_for`, `no_such_name`")
     assert set(QUOTED.findall(names)) - public_names(PACKAGE / module) == {"no_such_name"}
@@ -125,6 +133,7 @@ CALLS: dict[str, Call] = {
     "multiply(x, y)": lambda s, x, b: multiply(s, (x, x + x)),
     "conjunction(x, y)": lambda s, x, b: conjunction(s, b, ~b),
     "truncate(x, 4)": lambda s, x, b: truncate(s, (x, 4)),
+    "unpack(x)": lambda s, x, b: unpack(s, x),
     "masked_planes(x, 64)": lambda s, x, b: masked_planes(s, x),
     "negative(x)": lambda s, x, b: negative(s, x),
     "leading_one(x, 0, 30)": lambda s, x, b: leading_one(s, x, 0, 30),

@@ -122,13 +122,14 @@ def draw_table(
     """A table whose labels depend on several columns and on noise, columns dealt out in turn."""
     values = draw_values(features, rows, rng)
     holders = tuple(number % owners for number in range(len(features)))
-    with np.errstate(invalid="ignore"):
-        centred = np.nan_to_num((values - np.nanmean(values, axis=0)) / (np.nanstd(values, axis=0) + 1e-6), nan=0.4)
+    centred = np.nan_to_num(values, nan=0.4)
+    centred = (centred - centred.mean(axis=0)) / (centred.std(axis=0) + 1e-6)
     effects = np.where(rng.random(len(features)) < 0.7, rng.normal(size=len(features)), 0)
     signal = centred @ effects + np.sin(3 * centred[:, 0]) + 0.5 * rng.normal(size=rows)
     chosen = owners - 1 if label_owner is None else label_owner
     if objective == "binary:logistic":
-        labels = (signal > np.median(signal)).astype(np.float64)
+        labels = np.zeros(rows)
+        labels[np.argsort(signal)[rows // 2 :]] = 1
         return Table(tuple(features), values, holders, labels, chosen)
     labels = np.clip(50 + 12 * signal, 0, 100)
     return Table(tuple(features), values, holders, labels, chosen, (0.0, 100.0))

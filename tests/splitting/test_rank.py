@@ -84,7 +84,7 @@ def shortfalls(nodes: Nodes, parameters: Parameters) -> np.ndarray:
     best, chosen = gains.max(axis=1), gains[rows, scores.argmax(axis=1)]
     worth = best > 1e-3
     assert worth.mean() > 0.8
-    return (1 - chosen / best)[worth]
+    return 1 - chosen[worth] / best[worth]
 
 
 @pytest.mark.parametrize("objective", ["binary:logistic", "reg:squarederror"])

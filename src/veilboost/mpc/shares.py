@@ -140,6 +140,10 @@ class Shared:
     def reshape(self, *shape: int) -> Shared:
         return self._map(lambda words: words.reshape(shape))
 
+    def transpose(self) -> Shared:
+        """Swap the last two axes."""
+        return self._map(lambda words: np.ascontiguousarray(np.swapaxes(words, -1, -2)))
+
     def broadcast_to(self, shape: Shape) -> Shared:
         return self._like(shape) if self._words is None else Shared(self.holder, np.broadcast_to(self._words, shape))
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from veilboost.mpc.protocols.compare import negative
+from veilboost.mpc.protocols.compare import negative_planes
 from veilboost.mpc.protocols.divide import DIVISOR_BITS, divide, inverse_square_root, reciprocal
 from veilboost.mpc.protocols.multiply import multiply
 from veilboost.mpc.protocols.select import select
 from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.ring import to_ring
 from veilboost.mpc.session import Session
-from veilboost.mpc.shares import Shared, SharedBits, concatenate, stack, stack_bits
+from veilboost.mpc.shares import Shared, SharedBits, stack, stack_bits
 from veilboost.splitting.scales import Scales
 from veilboost.trees.parameters import Parameters
 
@@ -89,8 +89,7 @@ def rank(
 def absolute(session: Session, value: Shared) -> Shared:
     """|x|; eight rounds."""
     flat = value.reshape(1, value.size)
-    below = negative(session, value)
-    (part,) = select(session, below.reshape(1), flat)
+    (part,) = select(session, negative_planes(session, flat), flat)
     return (flat - part * to_ring(2)).reshape(*value.shape)
 
 
@@ -127,20 +126,9 @@ def side_scores(
 
 def at_least(session: Session, *tests: tuple[Shared, int]) -> list[SharedBits]:
     """[x >= bound] for arrays of one shape and public bounds, in one batch; seven rounds."""
-    gaps = stack([value - to_ring(bound) for value, bound in tests])
-    flat = gaps.reshape(gaps.size)
-    count = flat.size // len(tests)
-    # Every test starts at a word of its own, so that its bits are a plane.
-    padded_count = -(-count // 64) * 64
-    padding = session.constant(to_ring(np.zeros((len(tests), padded_count - count))))
-    rows = concatenate([flat.reshape(len(tests), count), padding], axis=1)
-    below = negative(session, rows)
-    words = padded_count // 64
-    planes = []
-    for position in range(len(tests)):
-        part = None if below.hollow else below.words[position * words : (position + 1) * words]
-        planes.append(~SharedBits(session.holder, part, count, (words,)))
-    return planes
+    gaps = stack([(value - to_ring(bound)).reshape(value.size) for value, bound in tests])
+    planes = ~negative_planes(session, gaps)
+    return [planes[position] for position in range(len(tests))]
 
 
 def _rank_by_sides(

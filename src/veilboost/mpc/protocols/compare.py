@@ -13,9 +13,9 @@ import numpy as np
 from veilboost.mpc.correlations import Correlation, bits_field, ring_field
 from veilboost.mpc.kernels import transpose_bits
 from veilboost.mpc.protocols.multiply import conjunction
-from veilboost.mpc.ring import WORD_BITS, Words
+from veilboost.mpc.ring import WORD, WORD_BITS, Words, words_for
 from veilboost.mpc.session import Session
-from veilboost.mpc.shares import Shared, SharedBits, stack_planes
+from veilboost.mpc.shares import Shared, SharedBits, concatenate, stack_planes
 
 _SIGN = WORD_BITS - 1
 _GUARD_BITS = 8
@@ -33,6 +33,16 @@ def negative(session: Session, value: Shared) -> SharedBits:
     """
     opened, mask_bits = masked_planes(session, value)
     return sign_of_difference(session, opened, mask_bits)
+
+
+def negative_planes(session: Session, values: Shared) -> SharedBits:
+    """[x < 0] for values of shape (planes, count), as planes of `count` bits. Seven rounds."""
+    planes, count = values.shape
+    width = words_for(count)
+    padding = session.constant(np.zeros((planes, width * WORD_BITS - count), dtype=WORD))
+    below = negative(session, concatenate([values, padding], axis=1))
+    words = None if below.hollow else below.words.reshape(planes, width)
+    return SharedBits(session.holder, words, count, (planes, width))
 
 
 def masked_planes(session: Session, value: Shared, width: int = WORD_BITS) -> tuple[Words | None, SharedBits]:
