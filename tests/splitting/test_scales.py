@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veilboost.errors import InputError
+from veilboost.mpc.protocols.pack import HIGH_BITS
 from veilboost.splitting.scales import Scales, choose_scales
 
 
@@ -16,20 +17,21 @@ from veilboost.splitting.scales import Scales, choose_scales
 )
 def test_sums_over_all_rows_fit(rows: int, largest_gradient: float, largest_hessian: float, reg_lambda: float) -> None:
     scales = choose_scales(rows, largest_gradient, largest_hessian, reg_lambda)
-    # The rounding of every row adds at most one unit; see the limits in veilboost/mpc/protocols/divide.py.
-    assert rows * largest_gradient * 2**scales.gradient_bits + math.sqrt(rows) <= 0.99 * 2**31
+    # The rounding of every row adds at most one unit; see the limits in mpc/protocols/pack.py and divide.py.
+    assert rows * largest_gradient * 2**scales.gradient_bits + math.sqrt(rows) <= 0.99 * 2**HIGH_BITS
     assert (rows * largest_hessian + 2 * reg_lambda) * 2**scales.hessian_bits + math.sqrt(rows) < 2**30
     assert 6 <= scales.gradient_bits <= 24 and 6 <= scales.hessian_bits <= 24
     # One bit more would not fit, unless the bits end at those of the margins.
     if scales.gradient_bits < 24:
-        assert rows * largest_gradient * 2 ** (scales.gradient_bits + 1) > 0.98 * 2**31
+        assert rows * largest_gradient * 2 ** (scales.gradient_bits + 1) > 0.98 * 2**HIGH_BITS
     if scales.hessian_bits < 24:
         assert (rows * largest_hessian + 2 * reg_lambda) * 2 ** (scales.hessian_bits + 1) > 0.98 * 2**30
 
 
-def test_the_bits_that_the_design_promises() -> None:
-    assert choose_scales(25_000, 1.0, 0.25, 1.0) == Scales(16, 17, 25_000)
-    assert choose_scales(10**6, 1.0, 0.25, 1.0) == Scales(11, 12, 10**6)
+def test_known_scales() -> None:
+    assert choose_scales(25_000, 1.0, 0.25, 1.0) == Scales(15, 17, 25_000)
+    assert choose_scales(10**6, 1.0, 0.25, 1.0) == Scales(10, 12, 10**6)
+    assert choose_scales(10, 1.0, 0.25, 1.0) == Scales(24, 24, 10)
 
 
 @pytest.mark.parametrize(("rows", "reg_lambda"), [(10**8, 1.0), (100, 1e9)])

@@ -109,8 +109,8 @@ def find_splits(
     sides = stack([left_sums[:2], node[:2] - left_sums[:2], node[:2]])
     _, side = side_scores(session, sides[:, 0], sides[:, 1], parameters, scales)
     gain = side[0] + side[1] - side[2]
-    # The tolerance of one more LEAST_GAIN covers the rounding of a gain that is exactly zero.
-    least = (max(parameters.gamma, LEAST_GAIN) + LEAST_GAIN) * gain_unit
+    # The second term, in the unit of the shared gradients, covers the rounding of a gain that is exactly zero.
+    least = max(parameters.gamma, LEAST_GAIN) * gain_unit + LEAST_GAIN
     (worth,) = at_least(session, (gain, min(round(least * 2.0 ** (scales.gradient_bits + WEIGHT_BITS)), 1 << 61)))
     splits = conjunction(session, conjunction(session, worth, negative(session, -best)), alive)
     nodes = splits.reshape(1)
