@@ -60,6 +60,7 @@ def execute(
     """Run `program(session)` as every owner and the dealer, and `analyst(transport)` beside them if given."""
     names = owner_names(owners)
     keys = keys or [token_bytes(KEY_BYTES) for _ in names]
+    common_keys = {(i, j): token_bytes(KEY_BYTES) for j in range(owners) for i in range(j)}
     network = MemoryNetwork([*names, DEALER, *([ANALYST] if analyst else [])], record=record)
 
     def main(transport: MemoryTransport) -> tuple[Session | None, Any]:
@@ -69,7 +70,9 @@ def execute(
         if transport.name == DEALER:
             session = DealerSession(transport, names, keys)
         else:
-            session = OwnerSession(transport, names, DEALER, keys[names.index(transport.name)])
+            me = names.index(transport.name)
+            pair_keys = {other: common_keys[min(me, other), max(me, other)] for other in range(owners) if other != me}
+            session = OwnerSession(transport, names, DEALER, keys[me], pair_keys)
         return session, program(session)
 
     done = network.run(main)

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -269,10 +269,11 @@ class XORBoostClassifier(_XORBoost):
         classes = labels.unique().sort()
         if len(classes) != 2:
             raise DataError(
-                f"table of {owner}: the label '{labels.name}' has {len(classes)} different values: two classes are needed"
+                f"table of {owner}: the label '{labels.name}' has {len(classes)} different values: "
+                "two classes are needed"
             )
         self.classes_ = np.array(classes.to_list())
-        return (labels == classes[1]).cast(pl.Int64)
+        return pl.Series(labels.name, labels.to_numpy() == classes[1], dtype=pl.Int64)
 
 
 class XORBoostRegressor(_XORBoost):
@@ -334,7 +335,9 @@ def _align(frames: dict[str, pl.DataFrame], row_id: str) -> dict[str, pl.DataFra
     for party, frame in frames.items():
         where = f"table of {party}"
         if row_id not in frame.columns:
-            raise DataError(f"{where}: there is no id column '{row_id}': add it, or leave id out if the rows are aligned")
+            raise DataError(
+                f"{where}: there is no id column '{row_id}': add it, or leave id out if the rows are aligned"
+            )
         ids = frame[row_id].cast(pl.String).str.strip_chars()
         if ids.null_count() or (ids == "").any():
             raise DataError(f"{where}: the id column '{row_id}' has empty cells: every row needs an id")
@@ -347,7 +350,10 @@ def _align(frames: dict[str, pl.DataFrame], row_id: str) -> dict[str, pl.DataFra
     if len(common) == 0:
         raise DataError(f"the tables have no id of column '{row_id}' in common: check that they use the same ids")
     order = common.to_frame(row_id)
-    return {party: order.join(frame, on=row_id, how="left", maintain_order="left").drop(row_id) for party, frame in frames.items()}
+    return {
+        party: order.join(frame, on=row_id, how="left", maintain_order="left").drop(row_id)
+        for party, frame in frames.items()
+    }
 
 
 def _range_of(labels: pl.Series, owner: str) -> tuple[float, float]:
@@ -380,4 +386,4 @@ def _not_fitted(name: str) -> Exception:
         from sklearn.exceptions import NotFittedError
     except ImportError:
         return InputError(f"this {name} is not fitted yet: call fit first")
-    return NotFittedError(f"this {name} is not fitted yet: call fit first")
+    return cast(Exception, NotFittedError(f"this {name} is not fitted yet: call fit first"))

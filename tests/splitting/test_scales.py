@@ -29,9 +29,10 @@ def test_sums_over_all_rows_fit(rows: int, largest_gradient: float, largest_hess
 
 
 def test_known_scales() -> None:
-    assert choose_scales(25_000, 1.0, 0.25, 1.0) == Scales(15, 17, 25_000)
-    assert choose_scales(10**6, 1.0, 0.25, 1.0) == Scales(10, 12, 10**6)
-    assert choose_scales(10, 1.0, 0.25, 1.0) == Scales(24, 24, 10)
+    assert choose_scales(25_000, 1.0, 0.25, 1.0) == Scales(15, 17)
+    assert choose_scales(10**6, 1.0, 0.25, 1.0) == Scales(10, 12)
+    assert choose_scales(10, 1.0, 0.25, 1.0) == Scales(24, 24)
+    assert choose_scales(10, 2.0, 1.0, 1.0, exact_hessians=True) == Scales(24, 24, True)
 
 
 @pytest.mark.parametrize(("rows", "reg_lambda"), [(10**8, 1.0), (100, 1e9)])
@@ -45,5 +46,10 @@ def test_least_hessian_tolerates_rounding_and_nothing_more(rows: int, least: flo
     scales = choose_scales(rows, 1.0, 0.25, 1.0)
     units = scales.least_hessian(least)
     assert units >= 1  # an empty side never counts
-    assert units <= max(1, scales.hessian(least) - 4 - 4 * math.sqrt(rows))
-    assert units >= scales.hessian(least) - 9 - 4 * math.sqrt(rows)
+    assert units <= max(1, scales.hessian(least) - 4 - 4 * math.sqrt(scales.hessian(least)))
+    assert units >= scales.hessian(least) - 9 - 4 * math.sqrt(scales.hessian(least))
+
+
+def test_exact_hessians_need_no_tolerance() -> None:
+    scales = choose_scales(10**6, 2.0, 1.0, 1.0, exact_hessians=True)
+    assert scales.least_hessian(5.0) == scales.hessian(5.0)

@@ -136,7 +136,8 @@ PARAMETERS: Sequence[dict[str, Any]] = (
 @pytest.mark.parametrize("changed", PARAMETERS, ids=lambda changed: "-".join(f"{k}={v}" for k, v in changed.items()))
 def test_parameters(changed: dict[str, Any], objective: str) -> None:
     given_parameters = {"objective": objective, "n_estimators": 2, "max_depth": 3, "max_bin": 12, **changed}
-    table = draw_table(EVERY_KIND[::-1], 250, 2, objective, np.random.default_rng(10))
+    features = [EVERY_KIND[number] for number in (9, 1, 5, 2, 6)]
+    table = draw_table(features, 250, 2, objective, np.random.default_rng(10))
     agree(table, Parameters(**given_parameters), 2)
 
 
@@ -272,7 +273,7 @@ def trainings(draw: st.DrawFn) -> tuple[Table, Parameters, int]:
     return table, parameters, owners
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(training=trainings())
 def test_any_combination(training: tuple[Table, Parameters, int]) -> None:
     agree(*training)

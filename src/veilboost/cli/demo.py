@@ -29,6 +29,7 @@ _TEST_PART = 0.2
 
 
 def add_to(app: typer.Typer) -> None:
+    """Register the command."""
     app.command()(demo)
 
 
@@ -84,7 +85,8 @@ def demo(
     console.print(f"  [bold]{ours:.3f}  with all columns, none of them shown to anybody (veilboost)[/bold]")
     console.print(f"  {theirs:.3f}  with all columns pooled in one table (XGBoost)\n")
     seconds = run.report["seconds_per_tree"]
-    console.print(f"{len(seconds)} trees in {sum(seconds):.1f} s, {np.median(seconds):.2f} s per tree; sent by each role:")
+    each = np.median(seconds)
+    console.print(f"{len(seconds)} trees in {sum(seconds):.1f} s, {each:.2f} s per tree; sent by each role:")
     for role, count in run.report["bytes_sent"].items():
         console.print(f"  {role}: {count / 1e6:.1f} MB")
     console.print(_disclosures(job, run.ledger))
@@ -96,18 +98,16 @@ def _disclosures(job: Job, ledger: list[dict[str, Any]]) -> Table:
     table = Table(title="What was disclosed to whom", title_justify="left")
     table.add_column("receiver")
     table.add_column("what")
-    table.add_column("numbers", justify="right")
+    table.add_column("shape", justify="right")
     for entry in ledger:
-        table.add_row(entry["receiver"], entry["value"], str(int(np.prod(entry["shape"]))))
+        table.add_row(entry["receiver"], entry["value"], " x ".join(map(str, entry["shape"])))
     for role in job.roles:
         if role != job.analyst:
             table.add_row(role, "nothing", "0")
     return table
 
 
-def _plain_auc(
-    job: Job, values: Floats, labels: Any, train_rows: Any, test_rows: Any, columns: Sequence[int]
-) -> float:
+def _plain_auc(job: Job, values: Floats, labels: Any, train_rows: Any, test_rows: Any, columns: Sequence[int]) -> float:
     """AUC of plain XGBoost with the same parameters on the same rows, with some of the columns."""
     import sklearn.metrics
     import xgboost

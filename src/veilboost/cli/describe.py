@@ -18,6 +18,7 @@ _PARAMETERS = {"objective": "binary:logistic", "n_estimators": 20, "max_depth": 
 
 
 def add_to(app: typer.Typer) -> None:
+    """Register the command."""
     app.command()(describe)
 
 
@@ -49,5 +50,6 @@ def describe(
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror}): choose another file with --out") from None
     typer.echo(
-        f"wrote {out}: look over kinds, levels and parameters; it names levels of your data and will be shared with everybody"
+        f"wrote {out}: look over kinds, levels and parameters; "
+        "it names levels of your data and will be shared with everybody"
     )

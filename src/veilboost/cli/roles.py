@@ -24,6 +24,7 @@ Events = Annotated[bool, typer.Option("--events", hidden=True, help="Progress as
 
 
 def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
     for command in (certs, party, dealer, analyst):
         app.command()(command)
 
@@ -43,7 +44,7 @@ def party(
     job_file: JobFile,
     certificates: Certificates,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Which party of the job this is.")],
-    data: Annotated[str, typer.Option("--data", metavar="FILE", help="Its table, CSV or Parquet; - for standard input.")],
+    data: Annotated[str, typer.Option("--data", metavar="FILE", help="Its table, CSV or Parquet; - for stdin.")],
     out: Out = None,
     wait: Wait = WAIT_SECONDS,
     quiet: Quiet = False,

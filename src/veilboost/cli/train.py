@@ -14,6 +14,7 @@ from veilboost.jobs.spec import Job, load_job
 
 
 def add_to(app: typer.Typer) -> None:
+    """Register the command."""
     app.command()(train)
 
 

@@ -44,8 +44,8 @@ def draft_feature(name: str, cells: pl.Series, where: str) -> Feature:
             return Feature(name, Kind.FLAG, (), missing)
         return Feature(name, _numeric_kind(len(distinct), len(present)), (), missing)
     levels: Sequence[str] | None = None
-    if isinstance(cells.dtype, pl.Categorical | pl.Enum):
-        levels = [level for level in cells.cat.get_categories().to_list() if level.strip()]
+    if isinstance(cells.dtype, pl.Enum):
+        levels = [level for level in cells.dtype.categories.to_list() if level.strip()]
     text = cells.cast(pl.String).str.strip_chars()
     text = text.set(text.is_in(["", "NaN", "nan"]).fill_null(False), None)
     missing = text.null_count() > 0

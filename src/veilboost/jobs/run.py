@@ -237,13 +237,15 @@ def _folder(role: Role) -> Path | None:
     """Where this role writes: the analyst to `out` itself, the others to a folder of their own name in it."""
     if role.out is None:
         return None
-    directory = role.out if role.name == role.job.analyst and role.name not in role.job.party_names else role.out / role.name
+    outsider = role.name == role.job.analyst and role.name not in role.job.party_names
+    directory = role.out if outsider else role.out / role.name
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not os.access(directory, os.W_OK):
             raise PermissionError(13, "not writable")
     except OSError as error:
-        raise InputError(f"{directory}: cannot be written ({error.strerror}): choose another folder with --out") from None
+        why = error.strerror
+        raise InputError(f"{directory}: cannot be written ({why}): choose another folder with --out") from None
     return directory
 
 
@@ -278,5 +280,3 @@ def write_json(path: Path, content: Any) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     partial.replace(path)
-
-

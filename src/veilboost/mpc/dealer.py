@@ -11,10 +11,10 @@ from typing import NoReturn, cast
 
 import numpy as np
 
-from veilboost.mpc.correlations import Correlation, Domain, Field, Mask
+from veilboost.mpc.correlations import Correlation, Mask
 from veilboost.mpc.prg import Stream
 from veilboost.mpc.ring import Words
-from veilboost.mpc.session import Dealt, Exchanged, Opening, Session, corrected_owner, zero_sharing
+from veilboost.mpc.session import Dealt, Exchanged, Opening, Session, corrected_owner
 from veilboost.mpc.shares import Shape, Shared, SharedBits
 from veilboost.mpc.transport.base import Octets, Transport
 
@@ -82,10 +82,6 @@ class DealerSession(Session):
         return SharedBits(None, None, count, shape)
 
     def disclose(self, value: Shared | SharedBits, to: str, what: str, why: str) -> Words | None:
-        if isinstance(value, Shared):
-            self.correlate(zero_sharing(Field(Domain.RING, value.shape)))
-        else:
-            self.correlate(zero_sharing(Field(Domain.BITS, value.shape, value.count)))
         self._enter(value, to, what, why)
         return None
 

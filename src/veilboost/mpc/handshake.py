@@ -119,9 +119,27 @@ def greet(transport: Transport, owners: Sequence[str], job_hash: bytes, rows: in
 
 
 def owner_session(transport: Transport, owners: Sequence[str], dealer: str, meeting: Meeting) -> OwnerSession:
-    """An owner's session: its key comes from the dealer and is bound to this job and epoch."""
+    """An owner's session: its key comes from the dealer, those for sharings of zero from the other owners.
+
+    Of every two owners the earlier one draws their key. All keys are bound to this job and epoch.
+    """
+    me = list(owners).index(transport.name)
+    pair_keys = {}
+    for other, peer in enumerate(owners):
+        if other > me:
+            pair_keys[other] = token_bytes(KEY_BYTES)
+            transport.send(peer, _octets(pair_keys[other]))
+    for other, peer in enumerate(owners):
+        if other < me:
+            pair_keys[other] = transport.receive(peer, KEY_BYTES).tobytes()
     secret = transport.receive(dealer, KEY_BYTES).tobytes()
-    return OwnerSession(transport, owners, dealer, derive_key(secret, meeting.context))
+    return OwnerSession(
+        transport,
+        owners,
+        dealer,
+        derive_key(secret, meeting.context),
+        {other: derive_key(key, meeting.context) for other, key in pair_keys.items()},
+    )
 
 
 def dealer_session(transport: Transport, owners: Sequence[str], meeting: Meeting) -> DealerSession:

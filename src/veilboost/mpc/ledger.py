@@ -21,14 +21,14 @@ class Disclosure:
     shape
         Its public shape.
     round
-        The communication round at which it left the shared domain.
+        The communication round at which it left the shared domain; None at participants that do not count rounds.
     """
 
     receiver: str
     value: str
     why: str
     shape: tuple[int, ...]
-    round: int
+    round: int | None
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "shape": list(self.shape)}

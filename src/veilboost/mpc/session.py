@@ -16,7 +16,7 @@ and by the dealer; a session never gives a number out twice.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from secrets import token_bytes
 from typing import cast
@@ -27,7 +27,7 @@ from veilboost.errors import MaskReuseError
 from veilboost.mpc.correlations import Correlation, Domain, Field, Mask
 from veilboost.mpc.ledger import Disclosure
 from veilboost.mpc.prg import KEY_BYTES, Stream
-from veilboost.mpc.ring import WORD, Words
+from veilboost.mpc.ring import WORD, WORD_BITS, Words
 from veilboost.mpc.shares import Shape, Shared, SharedBits
 from veilboost.mpc.transport.base import Octets, Transport
 
@@ -88,9 +88,9 @@ class Session(ABC):
     holder
         Position of this participant among the owners; None at the dealer.
     rounds
-        Communication rounds so far.
+        Communication rounds so far, as an owner counts them.
     ledger
-        Disclosures so far; the same at every participant of the program.
+        Disclosures so far; the same at every owner.
     """
 
     def __init__(self, transport: Transport, owners: Sequence[str], dealer: str, holder: int | None) -> None:
@@ -162,7 +162,8 @@ class Session(ABC):
     def disclose(self, value: Shared | SharedBits, to: str, what: str, why: str) -> Words | None:
         """Let one participant learn a value; the entry in the ledger says what and why.
 
-        Shares are made fresh with a sharing of zero before they leave, so that they say no more than their sum.
+        Shares are made fresh with a sharing of zero, from keys that only the owners know, before they leave: they say
+        no more than their sum, even to a receiver that works together with the dealer.
         """
 
     def _enter(self, value: Shared | SharedBits, to: str, what: str, why: str) -> None:
@@ -177,11 +178,20 @@ class OwnerSession(Session):
     ----------
     key
         The key of this epoch that this owner has in common with the dealer.
+    pair_keys
+        The key of this epoch that this owner has in common with each other owner, by position. The dealer does not know
+        them.
     """
 
-    def __init__(self, transport: Transport, owners: Sequence[str], dealer: str, key: bytes) -> None:
+    def __init__(
+        self, transport: Transport, owners: Sequence[str], dealer: str, key: bytes, pair_keys: Mapping[int, bytes]
+    ) -> None:
         super().__init__(transport, owners, dealer, tuple(owners).index(transport.name))
         self._key = key
+        self._pair_keys = dict(pair_keys)
+        if set(self._pair_keys) != set(range(len(self.owners))) - {self.me}:
+            raise ValueError("an owner needs one key in common with every other owner")
+        self._disclosures = 0
         self._others = [peer for peer in self.owners if peer != transport.name]
         self._input_key = token_bytes(KEY_BYTES)
         self._inputs = 0
@@ -247,6 +257,7 @@ class OwnerSession(Session):
         return Exchanged(value, total, None)
 
     def pass_masked(self, sender: int, receivers: Sequence[int], payload: Octets | None, size: int) -> Octets | None:
+        self.rounds += 1
         if sender == self.me and payload is not None:
             for receiver in receivers:
                 self.transport.send(self.owners[receiver], payload)
@@ -261,12 +272,11 @@ class OwnerSession(Session):
         return SharedBits(self.holder, self._share(Domain.BITS, owner, words, shape), count, shape)
 
     def disclose(self, value: Shared | SharedBits, to: str, what: str, why: str) -> Words | None:
-        ring = isinstance(value, Shared)
-        domain = Domain.RING if ring else Domain.BITS
-        zero = self.correlate(zero_sharing(Field(domain, value.shape, 0 if ring else cast(SharedBits, value).count)))
+        domain = Domain.RING if isinstance(value, Shared) else Domain.BITS
         self._enter(value, to, what, why)
         self.rounds += 1
-        fresh = domain.combine(value.words, zero.derived[0].words)
+        words = value.words if isinstance(value, Shared) else without_padding(value.words, value.count)
+        fresh = domain.combine(words, self._zero_share(domain, value.shape))
         if to != self.transport.name:
             self.transport.send(to, _octets(fresh))
             return None
@@ -274,6 +284,21 @@ class OwnerSession(Session):
         for peer in self._others:
             total = domain.combine(total, self._receive_words(peer, fresh.size).reshape(fresh.shape))
         return total
+
+    def _zero_share(self, domain: Domain, shape: Shape) -> Words:
+        """This owner's share of zero: what it has in common with later owners minus what it has with earlier ones.
+
+        R. Cramer, I. Damgard, Y. Ishai, "Share conversion, pseudorandom secret-sharing and applications to secure
+        computation", TCC 2005. From keys between the owners, so that the dealer and the receiver together see no more
+        than the sum.
+        """
+        number = self._disclosures
+        self._disclosures += 1
+        zero = np.zeros(shape, dtype=WORD)
+        for other, key in self._pair_keys.items():
+            common = Stream(key, number).words(*shape)
+            zero = domain.combine(zero, common) if other > self.me else domain.remove(zero, common)
+        return zero
 
     def _share(self, domain: Domain, owner: int, words: Words | None, shape: Shape) -> Words:
         self.rounds += 1
@@ -303,9 +328,12 @@ def corrected_owner(number: int, owners: int) -> int:
     return number % owners
 
 
-def zero_sharing(field: Field) -> Correlation:
-    """Uniformly random shares of zero."""
-    return Correlation("zero", derived=[field], derive=lambda: [np.zeros(field.shape, dtype=WORD)])
+def without_padding(words: Words, count: int) -> Words:
+    """Packed bits with the padding behind the last of `count` bits set to zero."""
+    cleared = words.copy()
+    if count % WORD_BITS:
+        cleared[..., -1] &= np.uint64((1 << count % WORD_BITS) - 1)
+    return cleared
 
 
 def receive_disclosed(transport: Transport, owners: Sequence[str], field: Field) -> Words:

@@ -30,7 +30,7 @@ WEIGHT_BITS = 28
 _HANDICAP = 2.0**-12
 
 _SHARE_BITS = 31  # fraction bits of u = a / S
-_KEPT_BITS = 25  # low bits of D dropped before the product with p^(-1/2)
+_KEPT_BITS = 26  # low bits of D dropped, so that |D| < 2^35 and the product with p^(-1/2) < 2^27 fits
 _P_BITS = 40  # fraction bits of p = u (1 - u) <= 1/4 ...
 _P_LOW = 18  # ... which is resolved down to 2^-22
 _ROOT_BITS = 16

@@ -23,13 +23,13 @@ class Scales:
     ----------
     gradient_bits, hessian_bits
         Fraction bits. Sums over all rows fit the ranges that the split search divides in.
-    rows
-        Number of rows of the job.
+    exact_hessians
+        Whether hessians need no rounding, as with squared error.
     """
 
     gradient_bits: int
     hessian_bits: int
-    rows: int
+    exact_hessians: bool = False
 
     def hessian(self, real: float) -> int:
         """A public amount of hessian in fixed point."""
@@ -38,13 +38,18 @@ class Scales:
     def least_hessian(self, min_child_weight: float) -> int:
         """The smallest hessian sum that counts as `min_child_weight`: below it by no more than rounding explains.
 
-        Every row's hessian is rounded to a neighbouring multiple of 2^-hessian_bits, up or down at random.
+        Every row's hessian is rounded to a neighbouring multiple of 2^-hessian_bits, up or down at random without
+        bias, so the variance of a sum is at most the sum itself, in units of the last place. Four standard deviations
+        are allowed.
         """
-        tolerance = 8 + 4 * math.isqrt(self.rows)
-        return int(max(1, self.hessian(min_child_weight) - tolerance))
+        least = self.hessian(min_child_weight)
+        tolerance = 0 if self.exact_hessians else 8 + 4 * math.isqrt(least)
+        return max(1, least - tolerance)
 
 
-def choose_scales(rows: int, largest_gradient: float, largest_hessian: float, reg_lambda: float) -> Scales:
+def choose_scales(
+    rows: int, largest_gradient: float, largest_hessian: float, reg_lambda: float, exact_hessians: bool = False
+) -> Scales:
     """The finest scales whose sums over all rows fit.
 
     Parameters
@@ -65,4 +70,4 @@ def choose_scales(rows: int, largest_gradient: float, largest_hessian: float, re
             f"{rows} rows with reg_lambda = {reg_lambda:g} exceed the fixed-point range of training: "
             "use fewer rows, a smaller reg_lambda, or a base_score near the labels"
         )
-    return Scales(min(gradient_bits, 24), min(hessian_bits, 24), rows)
+    return Scales(min(gradient_bits, 24), min(hessian_bits, 24), exact_hessians)

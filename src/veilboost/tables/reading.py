@@ -71,7 +71,7 @@ def column_names(source: Source, where: str) -> list[str]:
         return [str(column).strip() for column in source.columns]
     read_columns(source, [], where)  # refuses what is no table
     try:
-        with (BytesIO(source.getvalue()) if isinstance(source, BytesIO) else Path(source).open("rb")) as file:
+        with BytesIO(source.getvalue()) if isinstance(source, BytesIO) else Path(source).open("rb") as file:
             if file.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC:
                 file.seek(0)
                 return [name.strip() for name in pl.read_parquet_schema(file)]

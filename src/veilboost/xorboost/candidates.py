@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from veilboost.mpc.ring import Words, pack_bits
+from veilboost.mpc.ring import WORD, Words, pack_bits
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import SharedBits, bits_shape
 from veilboost.tables.binning import BinnedColumn, BinPlan, Layout, plan_bins
@@ -74,6 +75,23 @@ class CandidateSpace:
         if self.features[feature].categorical:
             return feature, place, first
         return (feature, place, False) if first else (feature, count - 1 - place, True)
+
+    @cached_property
+    def codes(self) -> Words:
+        """What a model says of a split on each candidate, but for a numeric cut: uint64, shape (candidates,).
+
+        Bit 0 is 1, bit 1 the default direction (left), bits 2 to 32 the feature, bits 33 to 63 the category. The
+        number of the candidate itself would tell more: where a cut lies among its owner's bins.
+        """
+        codes = np.empty(self.n_candidates, dtype=WORD)
+        for feature, plan in enumerate(self.plans):
+            start, stop = int(self.candidate_starts[feature]), int(self.candidate_starts[feature + 1])
+            second = np.arange(stop - start) >= plan.n_candidates
+            categorical = self.features[feature].categorical
+            default_left = ~second if categorical else second
+            category = np.arange(stop - start) % plan.n_candidates * categorical
+            codes[start:stop] = 1 | default_left.astype(np.int64) << 1 | feature << 2 | category << 33
+        return codes
 
     def number(self, feature: int, place: int, default_left: bool) -> int:
         """The inverse of `describe`."""

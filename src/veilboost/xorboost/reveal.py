@@ -10,9 +10,9 @@ import numpy.typing as npt
 from veilboost.mpc.correlations import Field, bits_field, ring_field
 from veilboost.mpc.fixed_point import decode
 from veilboost.mpc.protocols.sigmoid import FRACTION_BITS
-from veilboost.mpc.ring import Words, pack_bits, to_signed, unpack_bits
+from veilboost.mpc.ring import Words, pack_bits, unpack_bits
 from veilboost.mpc.session import Session, receive_disclosed
-from veilboost.mpc.shares import Shared, SharedBits, stack
+from veilboost.mpc.shares import Shared, SharedBits, stack, stack_bits
 from veilboost.mpc.transport.base import Transport
 from veilboost.splitting.gain import WEIGHT_BITS
 from veilboost.trees.ensemble import Ensemble, Tree
@@ -34,8 +34,9 @@ class _Item:
 def reveal_to(session: Session, task: TrainingTask, forest: SharedForest, analyst: str) -> Ensemble | None:
     """Disclose a model to the analyst.
 
-    What is disclosed: the first margin (unless `base_score` was public), the candidate numbers of the splits, their
-    cuts, the leaf weights and, with `reveal_gain`, gains and covers. Nodes that do not split are all zero.
+    What is disclosed: the first margin (unless `base_score` was public), feature, category and default direction of
+    the splits, their cuts, the leaf weights and, with `reveal_gain`, gains and covers. Nodes that do not split are
+    all zero.
 
     Returns
     -------
@@ -58,13 +59,15 @@ def rebuild(task: TrainingTask, values: dict[str, Words]) -> Ensemble:
     parameters, space, unit = task.parameters, task.space, task.unit
     depth = parameters.max_depth
     n_trees, inner = parameters.n_estimators, 2**depth - 1
-    choices = to_signed(values["choices"]).reshape(n_trees, inner)
+    codes = values["splits"].reshape(n_trees, inner)
+    categorical = np.array([feature.categorical for feature in space.features])
     bits = unpack_bits(values["cuts"], 32)
     cuts = np.packbits(bits, axis=-1, bitorder="little").view(np.float32).reshape(n_trees, inner)
     weights = decode(values["weights"], FRACTION_BITS).reshape(n_trees, inner + 1) * unit.half_width
     trees = []
     for number in range(n_trees):
-        feature, category, default_left = _decoded(task, choices[number])
+        feature, default_left, category = _decoded(codes[number])
+        category[~categorical[feature]] = -1
         gain = cover = None
         if parameters.reveal_gain:
             gain_bits = task.scales.gradient_bits + WEIGHT_BITS
@@ -72,7 +75,7 @@ def rebuild(task: TrainingTask, values: dict[str, Words]) -> Ensemble:
             cover = decode(values["covers"][number], task.scales.hessian_bits)
         trees.append(
             Tree.from_complete(
-                depth, choices[number] > 0, feature, cuts[number], category, default_left, weights[number], gain, cover
+                depth, codes[number] > 0, feature, cuts[number], category, default_left, weights[number], gain, cover
             )
         )
     if parameters.base_score is None:
@@ -82,18 +85,11 @@ def rebuild(task: TrainingTask, values: dict[str, Words]) -> Ensemble:
     return Ensemble(space.features, parameters.objective, base_score, tuple(trees))
 
 
-def _decoded(
-    task: TrainingTask, choices: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
-    """Feature, category (-1 when numeric) and default direction of each node of a tree."""
-    feature = np.zeros(len(choices), dtype=np.int32)
-    category = np.full(len(choices), -1, dtype=np.int32)
-    default_left = np.zeros(len(choices), dtype=np.bool_)
-    for node in np.flatnonzero(choices):
-        feature[node], place, default_left[node] = task.space.describe(int(choices[node]) - 1)
-        if task.space.features[feature[node]].categorical:
-            category[node] = place
-    return feature, category, default_left
+def _decoded(codes: Words) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
+    """Feature, default direction and category of each node; the inverse of `CandidateSpace.codes`."""
+    feature = (codes >> np.uint64(2) & np.uint64((1 << 31) - 1)).astype(np.int32)
+    default_left = (codes >> np.uint64(1) & np.uint64(1)).astype(np.bool_)
+    return feature, default_left, (codes >> np.uint64(33)).astype(np.int32)
 
 
 def _items(task: TrainingTask) -> list[_Item]:
@@ -101,7 +97,7 @@ def _items(task: TrainingTask) -> list[_Item]:
     n_trees, inner = parameters.n_estimators, 2**parameters.max_depth - 1
     items = [] if parameters.base_score is not None else [_Item("base_margin", "base score", ring_field(1))]
     items += [
-        _Item("choices", "feature and direction of every split", ring_field(n_trees, inner)),
+        _Item("splits", "feature, category and default direction of every split", bits_field(64, n_trees, inner)),
         _Item("cuts", "threshold of every split", bits_field(32, n_trees, inner)),
         _Item("weights", "leaf weights", ring_field(n_trees, inner + 1)),
     ]
@@ -116,14 +112,15 @@ def _items(task: TrainingTask) -> list[_Item]:
 def shared_values(task: TrainingTask, forest: SharedForest) -> dict[str, Shared | SharedBits]:
     """All arrays of a model in shares, by name; `rebuild` takes them when they are opened."""
     trees = forest.trees
-    return {
+    values: dict[str, Shared | SharedBits] = {
         "base_margin": forest.base_margin,
-        "choices": stack([tree.choice for tree in trees]),
+        "splits": stack_bits([tree.splits for tree in trees]),
         "cuts": cut_planes([bits for tree in trees for bits in tree.cuts], len(trees)),
         "weights": stack([tree.weights for tree in trees]),
         "gains": stack([tree.gains for tree in trees]),
         "covers": stack([tree.covers for tree in trees]),
     }
+    return {item.name: values[item.name] for item in _items(task)}
 
 
 def cut_planes(cuts: list[SharedBits], n_trees: int) -> SharedBits:

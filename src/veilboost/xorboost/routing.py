@@ -35,6 +35,18 @@ def winning_candidates(session: Session, space: CandidateSpace, choice: Shared) 
     return SharedBits(planes.holder, pack_bits(bits.view(np.bool_)), space.n_candidates)
 
 
+def split_codes(space: CandidateSpace, winners: SharedBits) -> SharedBits:
+    """What the model says of every split but its cut: planes (nodes, 64), zero where a node does not split. Local.
+
+    See `CandidateSpace.codes` for the bits.
+    """
+    if winners.hollow:
+        return SharedBits(None, None, 64, (len(winners), 1))
+    won = unpack_bits(winners.words, winners.count).view(np.bool_)
+    words = np.stack([np.bitwise_xor.reduce(space.codes[node]) for node in won])
+    return SharedBits(winners.holder, words.reshape(-1, 1), 64)
+
+
 def direction_tables(space: CandidateSpace, winners: SharedBits) -> Words | None:
     """Per bin, one bit per node: whether rows of this bin go left there. Local; at most 64 nodes.
 

@@ -18,7 +18,7 @@ from veilboost.mpc.protocols.sigmoid import FRACTION_BITS
 from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.ring import pack_bits, to_ring, unpack_bits
 from veilboost.mpc.session import Session
-from veilboost.mpc.shares import Shared, SharedBits, concatenate, stack
+from veilboost.mpc.shares import Shared, SharedBits, concatenate, stack, stack_planes
 from veilboost.splitting.gain import WEIGHT_BITS, at_least, side_scores
 from veilboost.splitting.scales import Scales
 from veilboost.splitting.search import Candidates, find_splits
@@ -29,7 +29,7 @@ from veilboost.xorboost.candidates import CandidateSpace, share_cuts, share_vali
 from veilboost.xorboost.cells import OwnerCells
 from veilboost.xorboost.histogram import left_sums, sum_per_bin
 from veilboost.xorboost.objective import LabelUnit, first_margin, gradients, scales_for, share_labels
-from veilboost.xorboost.routing import route, winning_candidates
+from veilboost.xorboost.routing import route, split_codes, winning_candidates
 
 _RATE_BITS = 20
 
@@ -70,8 +70,9 @@ class SharedTree:
 
     Attributes
     ----------
-    choice
-        Shape (inner nodes,): 0 where a node does not split, else 1 + number of the candidate.
+    splits
+        Planes (inner nodes, 64): feature, default direction and category; zero where a node does not split. See
+        `CandidateSpace.codes`.
     cuts
         One plane of inner nodes * 32 bits: the float32 cut of each; zero for categories and where a node does not
         split.
@@ -83,7 +84,7 @@ class SharedTree:
         Shape (inner nodes + leaves,): sums of hessians.
     """
 
-    choice: Shared
+    splits: SharedBits
     cuts: list[SharedBits]
     weights: Shared
     gains: Shared
@@ -187,7 +188,7 @@ def grow_tree(
     alive = _all_rows(session, 1)[0]
     node = vectors.sum(axis=1).reshape(len(vectors), 1)
     histogram: Shared | None = None
-    choices, cut_bits, gains, covers = [], [], [], []
+    codes, cut_bits, gains, covers = [], [], [], []
     for permitted in sampled:
         if histogram is None:
             histogram = _histogram(session, cells, stack(words).reshape(len(words), 1, space.rows), in_tree)
@@ -214,7 +215,7 @@ def grow_tree(
         )
         winners = winning_candidates(session, space, splits.choice)
         cut_bits.append(look_up(session, winners, cuts))
-        choices.append(splits.choice)
+        codes.append(split_codes(space, winners))
         gains.append(splits.gain)
         covers.append(node[1])
         indicators = route(session, space, cells, winners, indicators, frozenset(features.tolist()))
@@ -223,7 +224,7 @@ def grow_tree(
     covers.append(node[1])
     weights = leaf_weights(session, node, parameters, scales)
     (steps,) = select(session, indicators, weights.reshape(len(indicators), 1))
-    tree = SharedTree(concatenate(choices), cut_bits, weights, concatenate(gains), concatenate(covers))
+    tree = SharedTree(stack_planes(codes), cut_bits, weights, concatenate(gains), concatenate(covers))
     return tree, steps.sum(axis=0)
 
 

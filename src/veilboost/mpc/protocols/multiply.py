@@ -37,8 +37,9 @@ def multiply(session: Session, *pairs: tuple[Shared, Shared]) -> list[Shared]:
     3. x y = d e - d b - e a + a b, where d e is public and owner 0 adds it.
     """
     factors: list[Shared] = []
-    for pair in pairs:
-        factors += [factor for factor in pair if not any(factor is known for known in factors)]
+    for factor in (factor for pair in pairs for factor in pair):
+        if not any(factor is known for known in factors):
+            factors.append(factor)
     places = [(_place(factors, left), _place(factors, right)) for left, right in pairs]
     shapes = [np.broadcast_shapes(left.shape, right.shape) for left, right in pairs]
     dealt = session.correlate(
