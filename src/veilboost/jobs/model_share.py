@@ -62,7 +62,7 @@ def load_share(directory: Path, key: bytes, job_hash: bytes, owner: str) -> dict
     nonce, sealed = data[1 : 1 + _NONCE_BYTES], data[1 + _NONCE_BYTES :]
     try:
         plain = AESGCM(key).decrypt(nonce, sealed, _bound_to(job_hash, owner))
-        with np.load(BytesIO(plain), allow_pickle=False) as archive:
+        with np.load(BytesIO(plain)) as archive:
             return {name: archive[name] for name in archive.files}
     except (InvalidTag, ValueError, zipfile.BadZipFile):
         raise InputError(
