@@ -17,7 +17,9 @@ FEW = settings(max_examples=12, deadline=None)
 owners = st.sampled_from([2, 3, 5])
 
 
-def integers(low: int = -(2**63), high: int = 2**63 - 1, size: st.SearchStrategy[int] | None = None) -> st.SearchStrategy[Ints]:
+def integers(
+    low: int = -(2**63), high: int = 2**63 - 1, size: st.SearchStrategy[int] | None = None
+) -> st.SearchStrategy[Ints]:
     """int64 arrays of one axis within [low, high], rich in edges."""
     edges = sorted({edge for edge in (*EDGES, low, high, low + 1, high - 1) if low <= edge <= high})
     elements = st.one_of(st.integers(low, high), st.sampled_from(edges))

@@ -7,8 +7,8 @@ from secrets import token_bytes
 
 import numpy as np
 import numpy.typing as npt
-
 from tests.network import ANALYST, Outcome, execute, owner_names
+
 from veilboost.mpc.prg import KEY_BYTES
 from veilboost.mpc.session import Session
 from veilboost.tables.binning import BinnedColumn, bin_column
@@ -35,7 +35,9 @@ class Table:
     label_range: tuple[float, float] | None = None
 
     def columns(self, max_bin: int) -> list[BinnedColumn]:
-        return [bin_column(f, np.ascontiguousarray(v), max_bin) for f, v in zip(self.features, self.values.T, strict=True)]
+        return [
+            bin_column(f, np.ascontiguousarray(v), max_bin) for f, v in zip(self.features, self.values.T, strict=True)
+        ]
 
     def task(self, parameters: Parameters) -> TrainingTask:
         space = CandidateSpace.of(self.features, self.owners, len(self.labels), parameters.max_bin)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.network import execute, run, secret, secret_bits
 from tests.strategies import EDGES, FEW, Ints, integers, owners
+
 from veilboost.mpc.kernels import transpose_bits
 from veilboost.mpc.protocols.argmax import argmax
 from veilboost.mpc.protocols.compare import leading_one, less_than, negative, subtract
@@ -88,14 +88,14 @@ def test_leading_one_above_a_bit(low: int, data: st.DataObject) -> None:
     high=st.sampled_from([1, 3, 2**31, 2**62 - 1]),
     data=st.data(),
 )
-def test_argmax_prefers_the_earlier_of_equals(count: int, rows: int, candidates: int, high: int, data: st.DataObject) -> None:
+def test_argmax_prefers_the_earlier_of_equals(
+    count: int, rows: int, candidates: int, high: int, data: st.DataObject
+) -> None:
     size = rows * candidates
     scores = data.draw(integers(-high, high, st.just(size))).reshape(rows, candidates)
     payload = data.draw(integers(size=st.just(size))).reshape(rows, candidates)
     places = np.tile(np.arange(candidates), (rows, 1))
-    best, place, carried = run(
-        lambda s: argmax(s, secret(s, scores), secret(s, places, 1), secret(s, payload)), count
-    )
+    best, place, carried = run(lambda s: argmax(s, secret(s, scores), secret(s, places, 1), secret(s, payload)), count)
     wanted = scores.argmax(axis=1)
     assert np.array_equal(place, wanted)
     assert np.array_equal(best, scores.max(axis=1))

@@ -5,8 +5,8 @@ import inspect
 
 import numpy as np
 import pytest
-
 from tests.network import run, secret
+
 from veilboost.mpc.protocols import sigmoid as module
 from veilboost.mpc.protocols.sigmoid import BOUND, FRACTION_BITS, exponential, sigmoid, softmax
 from veilboost.mpc.ring import to_ring

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from tests.network import run, secret
+
 from veilboost.mpc.protocols.divide import divide, inverse_square_root, logarithm, reciprocal
 from veilboost.mpc.session import Session
 
@@ -42,9 +42,7 @@ def test_divide(fraction_bits: int, quotient_bits: int) -> None:
     numerators[:4] = limit, -limit, 0, 1
     largest = 2.0**quotient_bits
     numerators = np.clip(numerators, -DIVISORS * largest * 0.99, DIVISORS * largest * 0.99).astype(np.int64)
-    result = run(
-        lambda s: divide(s, secret(s, numerators, 1), secret(s, DIVISORS), fraction_bits, quotient_bits)
-    )
+    result = run(lambda s: divide(s, secret(s, numerators, 1), secret(s, DIVISORS), fraction_bits, quotient_bits))
     exact = numerators / DIVISORS
     error = np.abs(result / 2.0**fraction_bits - exact)
     bound = np.abs(exact) * 2.0**-27 + 2.0 ** (quotient_bits - 30) / DIVISORS + 2.0**-fraction_bits
@@ -72,7 +70,9 @@ def test_inverse_square_root_with_other_positions_and_a_factor() -> None:
     factor = np.tile([1.0, 0.5], 2048)
 
     def program(session: Session) -> object:
-        return inverse_square_root(session, secret(session, fixed.reshape(64, 64)), 12, 0, 13, 16, factor.reshape(64, 64))
+        return inverse_square_root(
+            session, secret(session, fixed.reshape(64, 64)), 12, 0, 13, 16, factor.reshape(64, 64)
+        )
 
     root = run(program)
     exact = factor.reshape(64, 64) * (fixed.reshape(64, 64) / 4096) ** -0.5

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from tests.network import execute, join, join_words, secret
+
 from veilboost.mpc.protocols import permuted_incidence
 from veilboost.mpc.protocols.dense_incidence import Block, DenseIncidence
 from veilboost.mpc.protocols.permuted_incidence import PermutedIncidence, SlotPlan, pad_words

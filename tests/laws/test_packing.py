@@ -3,9 +3,9 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.network import run, secret
 from tests.strategies import FEW, integers, owners
+
 from veilboost.mpc.protocols.pack import HIGH_BITS, LOW_BITS, pack, unpack
 from veilboost.mpc.session import Session
 

@@ -3,9 +3,9 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.network import run, secret, secret_bits
 from tests.strategies import FEW, Ints, bits, integers, owners, pairs
+
 from veilboost.mpc.protocols.multiply import conjunction, multiply
 from veilboost.mpc.protocols.select import anchor, elements_shape, select, to_ring
 from veilboost.mpc.protocols.truncate import truncate
@@ -66,7 +66,6 @@ def test_truncation_is_unbiased() -> None:
     values = rng.integers(-(2**61), 2**61, size)
     (result,) = run(lambda s: truncate(s, (secret(s, values), 20)), 3)
     assert abs((result - values / 2.0**20).mean()) < 1e-2
-
 
 
 @FEW

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.network import run, secret, secret_bits
 from tests.strategies import EDGES, FEW, Ints, bits, integers, owners, pairs
+
 from veilboost.mpc.ring import pack_bits, to_ring, to_signed, unpack_bits
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, concatenate, reveal, share, stack

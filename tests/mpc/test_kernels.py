@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.strategies import Ints, integers
+
 from veilboost.mpc import kernels
 from veilboost.mpc.ring import unpack_bits
 
@@ -36,7 +36,9 @@ def test_shuffle_is_uniform() -> None:
     for words in rng.integers(0, 2**64, (runs, 4 + kernels.SHUFFLE_SPARE), dtype=np.uint64):
         counts[known[tuple(kernels.shuffle(words, 4).tolist())]] += 1
     expected = runs / len(known)
-    assert ((counts - expected) ** 2).sum() / expected < 75  # 23 degrees of freedom: exceeded with a probability of 2e-7
+    assert (
+        (counts - expected) ** 2
+    ).sum() / expected < 75  # 23 degrees of freedom: exceeded with a probability of 2e-7
 
 
 def test_shuffle_rejects_the_words_that_would_make_it_uneven() -> None:

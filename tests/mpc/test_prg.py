@@ -30,6 +30,7 @@ def test_aes_in_counter_mode_is_nists() -> None:
     encryptor = Cipher(algorithms.AES(key), modes.CTR(counter_block)).encryptor()
     assert encryptor.update(plaintext).hex() == "".join(vector["ciphertext"])
 
+
 def test_a_streams_blocks_are_nists_output_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The vector's first counter block lies in the middle of a stream: its left half is the number."""
     vector = VECTORS["aes_256_ctr"]

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from tests.network import ANALYST, DEALER, execute, owner_names, secret, secret_bits
 from tests.training import EVERY_KIND, draw_table, train_on_shares
+
 from veilboost.errors import MaskReuseError, PeerLost, ProtocolError
 from veilboost.mpc import prg
 from veilboost.mpc.correlations import Correlation, Domain, Field, Mask, ring_field
-from veilboost.mpc.protocols.multiply import multiply
 from veilboost.mpc.prg import Stream
+from veilboost.mpc.protocols.multiply import multiply
 from veilboost.mpc.session import Session, receive_disclosed
 from veilboost.mpc.shares import Shared
 from veilboost.mpc.transport.memory import MemoryNetwork
@@ -96,12 +96,15 @@ def test_every_stream_is_expanded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     first = {thread: list(pairs) for thread, pairs in begun.items()}
     assert len(first) == 4  # three owners and the dealer
     assert all(len(set(pairs)) == len(pairs) for pairs in first.values())
-    owners = [set(pairs) for pairs in first.values() if len({key for key, _ in pairs}) == 2]  # own key, input key
-    dealer = next(set(pairs) for pairs in first.values() if len({key for key, _ in pairs}) == 3)
-    assert len(owners) == 3
-    assert all(not (left & right) for place, left in enumerate(owners) for right in owners[:place])
-    shared = dealer & set().union(*owners)
-    assert len(shared) > 200
+    # The dealer has three keys; an owner has one of them, one for its inputs, and one with each other owner.
+    by_keys = sorted(((len({key for key, _ in pairs}), set(pairs)) for pairs in first.values()), key=lambda e: e[0])
+    assert [count for count, _ in by_keys] == [3, 4, 4, 4]
+    dealer, *owners = (pairs for _, pairs in by_keys)
+    assert all(len(dealer & pairs) > 200 for pairs in owners)
+    for place, left in enumerate(owners):
+        for right in owners[:place]:
+            assert not left & right & dealer
+            assert len({key for key, _ in left & right}) == 1  # the key of their sharings of zero
     begun.clear()
     train_on_shares(table, SMALL, 3)
     again = {pair for pairs in begun.values() for pair in pairs}

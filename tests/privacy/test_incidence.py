@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from tests.network import DEALER, Outcome, execute, owner_names
+
 from veilboost.mpc import prg
 from veilboost.mpc.prg import Stream
 from veilboost.mpc.protocols import permuted_incidence
@@ -41,7 +41,9 @@ def view(outcome: Outcome) -> list[bytes]:
     return frames
 
 
-@pytest.mark.parametrize(("plan", "rows"), [(SlotPlan(2, 2), 3), (SlotPlan(2, 2), 4), (SlotPlan(5, 1), 3), (SlotPlan(2, 2), 1)])
+@pytest.mark.parametrize(
+    ("plan", "rows"), [(SlotPlan(2, 2), 3), (SlotPlan(2, 2), 4), (SlotPlan(5, 1), 3), (SlotPlan(2, 2), 1)]
+)
 def test_told_bins_do_not_depend_on_the_assignment(plan: SlotPlan, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict[tuple[int, ...], Counter[tuple[bytes, ...]]] = {}
     assignments = [
@@ -141,7 +143,11 @@ def matrix(bins: np.ndarray) -> np.ndarray:
 
 
 def run_both(
-    layout: str, member: int, first: tuple[np.ndarray, int, int], second: tuple[np.ndarray, int, int], shift: Callable[..., None]
+    layout: str,
+    member: int,
+    first: tuple[np.ndarray, int, int],
+    second: tuple[np.ndarray, int, int],
+    shift: Callable[..., None],
 ) -> None:
     before = execute(make_program(layout, member, *first), OWNERS, record=True, keys=KEYS)
     shift(before)

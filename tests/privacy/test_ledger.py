@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from tests.network import ANALYST
 from tests.training import EVERY_KIND, draw_table, train_on_shares
+
 from veilboost.trees.parameters import Parameters
 
 MODEL = [
-    ("feature and direction of every split", (2, 7)),
-    ("threshold of every split", (2 * 7 * 32,)),
+    ("feature, category and default direction of every split", (2, 7, 64)),
+    ("threshold of every split", (2, 7, 32)),
     ("leaf weights", (2, 8)),
 ]
 GAINS = [
@@ -43,7 +43,7 @@ def test_the_ledger_holds_the_reveal_and_nothing_else(
         assert [(entry.value, entry.shape) for entry in ledger] == expected
         assert {entry.receiver for entry in ledger} == {analyst}
         assert {entry.why for entry in ledger} == {"the trained model, revealed to the analyst only"}
-    # The dealer counts no rounds; the owners agree on them.
+    # The owners agree on the rounds; the dealer counts none.
     assert ledgers[0] == ledgers[1]
 
 
@@ -52,10 +52,16 @@ def test_the_analyst_receives_what_the_ledger_says_and_nothing_else(reveal_gain:
     table = draw_table(EVERY_KIND[:4], 40, 3, "binary:logistic", np.random.default_rng(1))
     parameters = Parameters(n_estimators=2, max_depth=3, max_bin=8, reveal_gain=reveal_gain)
     _, outcome = train_on_shares(table, parameters, 3, record=True)
-    sizes = []
-    for entry in outcome.sessions[0].ledger:
-        bits = "threshold" in entry.value
-        sizes.append(int(np.prod(entry.shape)) // (8 if bits else 1) * (1 if bits else 8))
+    # Splits and thresholds are bits, each node's in words of their own.
+    sizes = [
+        8
+        * int(
+            np.prod(
+                entry.shape[:2] if entry.value.endswith("of every split") and len(entry.shape) == 3 else entry.shape
+            )
+        )
+        for entry in outcome.sessions[0].ledger
+    ]
     for session in outcome.sessions:
         frames = outcome.network.between(session.transport.name, ANALYST)
         assert [frame.size for frame in frames] == sizes

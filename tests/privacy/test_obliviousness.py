@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from tests.network import ANALYST, DEALER, owner_names
 from tests.training import EVERY_KIND, Table, draw_table, train_on_shares
+
 from veilboost.mpc.correlations import Correlation
 from veilboost.mpc.dealer import DealerSession
 from veilboost.mpc.session import OwnerSession

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-
 from tests.network import execute, owner_names, secret, secret_bits
 from tests.training import EVERY_KIND, draw_table
+
 from veilboost.errors import DataError, InputError
 from veilboost.mpc.correlations import Correlation, ring_field
 from veilboost.mpc.dealer import DealerSession
@@ -48,7 +48,9 @@ def everything(session: Session) -> list[Any]:
     values = np.arange(20) * 1_000_003 + 123_456_789
     shared = secret(session, values)
     bits = secret_bits(session, values % 2)
-    dealt = session.correlate(Correlation("test", masks=[ring_field(20)], derived=[ring_field(20)], derive=lambda r: [r]))
+    dealt = session.correlate(
+        Correlation("test", masks=[ring_field(20)], derived=[ring_field(20)], derive=lambda r: [r])
+    )
     exchanged = session.exchange_masked(shared.reshape(20, 1))
     bins = (np.arange(20) % 3).astype(np.uint16) if session.holder == 0 else None
     permuted = PermutedIncidence(session, 0, [SlotPlan(3, 7)], 20, None if bins is None else bins[None])
@@ -57,7 +59,18 @@ def everything(session: Session) -> list[Any]:
     candidates = Candidates(secret(session, np.ones((2, 1, 3)) * 4), np.arange(3), np.zeros(3, np.bool_), None, None)
     node, alive = secret(session, np.ones((2, 1)) * 8), secret_bits(session, [1])
     splits = find_splits(session, candidates, node, alive, Parameters(), scales)
-    return [session, shared, bits, *dealt.masks, *dealt.derived, *anchor(session, shared), exchanged, permuted, dense, splits]
+    return [
+        session,
+        shared,
+        bits,
+        *dealt.masks,
+        *dealt.derived,
+        *anchor(session, shared),
+        exchanged,
+        permuted,
+        dense,
+        splits,
+    ]
 
 
 def test_the_engine_prints_nothing() -> None:
@@ -91,7 +104,7 @@ def test_training_prints_nothing() -> None:
 def test_keys_are_not_printed() -> None:
     network = MemoryNetwork(["left", "right", "dealer"])
     sessions = [
-        OwnerSession(network.transport("left"), ["left", "right"], "dealer", KEY),
+        OwnerSession(network.transport("left"), ["left", "right"], "dealer", KEY, {1: KEY}),
         DealerSession(network.transport("dealer"), ["left", "right"], [KEY, KEY]),
     ]
     for thing in (*sessions, Stream(KEY, 123_456_789)):

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from tests.network import ANALYST, DEALER, Outcome, execute, owner_names, secret, secret_bits
 from tests.training import EVERY_KIND, draw_table, train_on_shares
+
 from veilboost.mpc.protocols.argmax import argmax
 from veilboost.mpc.protocols.compare import leading_one, negative
 from veilboost.mpc.protocols.dense_incidence import Block, DenseIncidence
@@ -70,7 +70,9 @@ def incidences(session: Session) -> Any:
     mine = session.holder == honest
     bins = (np.arange(SIZE) % 4).astype(np.uint16)
     dense = DenseIncidence(session, honest, [Block(0, SIZE, 4)], bins if mine else None)
-    permuted = PermutedIncidence(session, 0, [SlotPlan(8, SIZE // 4)], SIZE, bins[None] if session.holder == 0 else None)
+    permuted = PermutedIncidence(
+        session, 0, [SlotPlan(8, SIZE // 4)], SIZE, bins[None] if session.holder == 0 else None
+    )
     exchanged = session.exchange_masked(of(session, 1).reshape(SIZE, 1))
     done = [dense.histogram(exchanged, [0]), permuted.histogram(exchanged, [0])]
     for octets in (1, 2, 4, 8):

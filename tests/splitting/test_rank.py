@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-
 from tests.network import run, secret
+
 from veilboost.mpc.session import Session
 from veilboost.splitting.gain import WEIGHT_BITS, absolute, at_least, rank, side_scores
 from veilboost.splitting.scales import Scales, choose_scales
@@ -38,7 +38,9 @@ def draw_nodes(nodes: int, objective: str, reg_lambda: float, seed: int, feature
     scales = choose_scales(most, 1.0 if logistic else 2.0, 0.25 if logistic else 1.0, reg_lambda)
     rows = np.exp(rng.uniform(np.log(200), np.log(most), nodes)).astype(np.int64)
     shares = rng.dirichlet(np.full(bins, 0.7), (nodes, features))
-    counts = np.stack([[rng.multinomial(n, share) for share in per_node] for n, per_node in zip(rows, shares, strict=True)])
+    counts = np.stack(
+        [[rng.multinomial(n, share) for share in per_node] for n, per_node in zip(rows, shares, strict=True)]
+    )
     effect = rng.normal(size=counts.shape) * 10.0 ** rng.uniform(-3, 0, (nodes, 1, 1))
     if logistic:
         p = rng.uniform(0.02, 0.98, (nodes, 1, 1))
@@ -97,7 +99,9 @@ def test_the_best_candidate_of_random_nodes_is_chosen(objective: str, reg_lambda
     assert missed.max() < 1e-3
 
 
-@pytest.mark.parametrize("changed", [{"reg_alpha": 3.0}, {"max_delta_step": 0.3}, {"reg_alpha": 1.0, "max_delta_step": 0.1}])
+@pytest.mark.parametrize(
+    "changed", [{"reg_alpha": 3.0}, {"max_delta_step": 0.3}, {"reg_alpha": 1.0, "max_delta_step": 0.1}]
+)
 @pytest.mark.parametrize("objective", ["binary:logistic", "reg:squarederror"])
 def test_the_best_candidate_with_clipped_weights(objective: str, changed: dict[str, float]) -> None:
     parameters = Parameters(objective=objective, **changed)

@@ -10,7 +10,7 @@ from veilboost.splitting.scales import Scales, choose_scales
 
 
 @given(
-    rows=st.integers(1, 1_000_000),
+    rows=st.integers(1, 600_000),
     largest_gradient=st.floats(0.5, 20),
     largest_hessian=st.floats(0.25, 1),
     reg_lambda=st.floats(0, 1000),

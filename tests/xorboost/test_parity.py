@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tests.training import EVERY_KIND, Table, draw_table, levels, train_on_shares
+
 from veilboost.errors import InputError
 from veilboost.tables.schema import Feature, Kind
 from veilboost.trees.ensemble import Ensemble
@@ -31,7 +31,10 @@ def faults(model: Ensemble, table: Table, parameters: Parameters) -> list[Any]:
     task = table.task(parameters)
     unit = task.unit.half_width
     # A side whose hessian is within rounding of min_child_weight may be allowed or not.
-    tolerance = (8 + 4 * np.sqrt(len(table.labels)) + len(table.labels) ** 0.5) / 2.0**task.scales.hessian_bits + 1e-5
+    least_units = task.scales.hessian(parameters.min_child_weight)
+    tolerance = (8 + 8 * np.sqrt(least_units)) / 2.0**task.scales.hessian_bits + 1e-5
+    if task.scales.exact_hessians:
+        tolerance = 0.0
     least = max(parameters.gamma, 1e-6)
     found: list[Any] = []
     for node in audit(model, table.columns(parameters.max_bin), table.labels, parameters, tolerance):
@@ -100,10 +103,17 @@ def test_columns_that_say_nothing(objective: str) -> None:
 
 
 def test_a_category_without_alternative() -> None:
-    features = [Feature("only", Kind.CATEGORICAL, levels(1)), Feature("only or none", Kind.CATEGORICAL, levels(1), True)]
+    features = [
+        Feature("only", Kind.CATEGORICAL, levels(1)),
+        Feature("only or none", Kind.CATEGORICAL, levels(1), True),
+    ]
     table = draw_table([*features, EVERY_KIND[0]], 60, 3, LOGISTIC, np.random.default_rng(9))
     agree(table, Parameters(n_estimators=2, max_depth=2, max_bin=8), 3)
-    agree(draw_table(features[:1], 60, 2, SQUARED, np.random.default_rng(9)), Parameters(objective=SQUARED, n_estimators=1), 2)
+    agree(
+        draw_table(features[:1], 60, 2, SQUARED, np.random.default_rng(9)),
+        Parameters(objective=SQUARED, n_estimators=1),
+        2,
+    )
 
 
 PARAMETERS: Sequence[dict[str, Any]] = (
@@ -188,7 +198,9 @@ def test_tiny_tables(rows: int, objective: str) -> None:
         agree(table, parameters, 2)
 
 
-@pytest.mark.parametrize(("label", "bounds"), [(3.0, (0.0, 10.0)), (0.0, (0.0, 1.0)), (500.0, (0.0, 500.0)), (-2.0, (-3.0, -1.0))])
+@pytest.mark.parametrize(
+    ("label", "bounds"), [(3.0, (0.0, 10.0)), (0.0, (0.0, 1.0)), (500.0, (0.0, 500.0)), (-2.0, (-3.0, -1.0))]
+)
 def test_regression_on_a_constant(label: float, bounds: tuple[float, float]) -> None:
     table = draw_table(EVERY_KIND[:5], 100, 2, SQUARED, np.random.default_rng(13))
     table = replace(table, labels=np.full(100, label), label_range=bounds)

@@ -58,8 +58,9 @@ class Greeting:
             fields = json.loads(data)
             greeting = cls(**fields)
             sound = all(isinstance(getattr(greeting, key), str) for key in ("name", "job", "nonce", "version"))
-            sound = sound and (greeting.rows is None or type(greeting.rows) is int) and len(greeting.nonce) == 64
-        except (ValueError, TypeError):
+            sound = sound and (greeting.rows is None or (type(greeting.rows) is int and greeting.rows > 0))
+            sound = sound and len(greeting.nonce) == 64 and greeting.version.isprintable()
+        except (ValueError, TypeError, RecursionError):
             sound = False
         if not sound or greeting.name != peer:
             raise ProtocolError(f"{peer} sent a greeting that cannot be read: is it on another version of veilboost?")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from veilboost.mpc.correlations import Field, bits_field, ring_field
 from veilboost.mpc.fixed_point import decode
 from veilboost.mpc.protocols.sigmoid import FRACTION_BITS
-from veilboost.mpc.ring import Words, pack_bits, unpack_bits
+from veilboost.mpc.ring import Words, unpack_bits
 from veilboost.mpc.session import Session, receive_disclosed
 from veilboost.mpc.shares import Shared, SharedBits, stack, stack_bits
 from veilboost.mpc.transport.base import Transport
@@ -115,18 +115,9 @@ def shared_values(task: TrainingTask, forest: SharedForest) -> dict[str, Shared 
     values: dict[str, Shared | SharedBits] = {
         "base_margin": forest.base_margin,
         "splits": stack_bits([tree.splits for tree in trees]),
-        "cuts": cut_planes([bits for tree in trees for bits in tree.cuts], len(trees)),
+        "cuts": stack_bits([tree.cuts for tree in trees]),
         "weights": stack([tree.weights for tree in trees]),
         "gains": stack([tree.gains for tree in trees]),
         "covers": stack([tree.covers for tree in trees]),
     }
     return {item.name: values[item.name] for item in _items(task)}
-
-
-def cut_planes(cuts: list[SharedBits], n_trees: int) -> SharedBits:
-    """The cuts of all nodes, given level by level as single planes, as planes of 32 bits: shape (trees, nodes, 32)."""
-    nodes = sum(plane.count for plane in cuts) // (32 * n_trees)
-    if cuts[0].hollow:
-        return SharedBits(None, None, 32, (n_trees, nodes, 1))
-    bits = np.concatenate([unpack_bits(plane.words, plane.count) for plane in cuts])
-    return SharedBits(cuts[0].holder, pack_bits(bits.reshape(n_trees, nodes, 32).view(np.bool_)), 32)

@@ -74,8 +74,7 @@ class SharedTree:
         Planes (inner nodes, 64): feature, default direction and category; zero where a node does not split. See
         `CandidateSpace.codes`.
     cuts
-        One plane of inner nodes * 32 bits: the float32 cut of each; zero for categories and where a node does not
-        split.
+        Planes (inner nodes, 32): the float32 cut of each; zero for categories and where a node does not split.
     weights
         Shape (leaves,): learning rate included, 24 fraction bits.
     gains
@@ -85,7 +84,7 @@ class SharedTree:
     """
 
     splits: SharedBits
-    cuts: list[SharedBits]
+    cuts: SharedBits
     weights: Shared
     gains: Shared
     covers: Shared
@@ -214,7 +213,7 @@ def grow_tree(
             gain_unit=unit.half_width**-2,
         )
         winners = winning_candidates(session, space, splits.choice)
-        cut_bits.append(look_up(session, winners, cuts))
+        cut_bits.append(_in_planes(look_up(session, winners, cuts), 32))
         codes.append(split_codes(space, winners))
         gains.append(splits.gain)
         covers.append(node[1])
@@ -224,7 +223,7 @@ def grow_tree(
     covers.append(node[1])
     weights = leaf_weights(session, node, parameters, scales)
     (steps,) = select(session, indicators, weights.reshape(len(indicators), 1))
-    tree = SharedTree(stack_planes(codes), cut_bits, weights, concatenate(gains), concatenate(covers))
+    tree = SharedTree(stack_planes(codes), stack_planes(cut_bits), weights, concatenate(gains), concatenate(covers))
     return tree, steps.sum(axis=0)
 
 
@@ -289,6 +288,15 @@ def _all_rows(session: Session, rows: int) -> SharedBits:
 def _twice(bits: SharedBits) -> SharedBits:
     """Every bit of a plane two times."""
     return _pick_bits(bits, np.repeat(np.arange(bits.count), 2))
+
+
+def _in_planes(bits: SharedBits, width: int) -> SharedBits:
+    """One plane of count * width bits as planes (count, width)."""
+    count = bits.count // width
+    if bits.hollow:
+        return SharedBits(None, None, width, (count, -(-width // 64)))
+    rows = unpack_bits(bits.words, bits.count).reshape(count, width)
+    return SharedBits(bits.holder, pack_bits(rows.view(np.bool_)), width)
 
 
 def _pick_bits(bits: SharedBits, positions: npt.NDArray[np.int64]) -> SharedBits:

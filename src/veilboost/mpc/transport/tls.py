@@ -31,6 +31,7 @@ LARGEST_FRAME = 1 << 30
 _READ_AHEAD = 256 << 20
 _HEARTBEAT_SECONDS = 4.0
 _SILENCE_SECONDS = 20.0
+_LEAVE_SECONDS = 2.0
 _LONGEST_REASON = 1000
 
 
@@ -68,23 +69,28 @@ class TlsTransport:
         self._locks = {peer: threading.Lock() for peer in channels}
         self._last_sent = dict.fromkeys(channels, time.monotonic())
         self._sequence = dict.fromkeys(channels, 0)
+        self._steps = dict.fromkeys(channels, 0)
         self._frames: dict[str, deque[Octets]] = {peer: deque() for peer in channels}
         self._unread = dict.fromkeys(channels, 0)
         self._gone: set[str] = set()
         self._failure: PeerLost | ProtocolError | None = None
         self._changed = threading.Condition()
         self._closing = threading.Event()
+        self._over = False
+        self._threads: list[threading.Thread] = []
         for peer, channel in channels.items():
             channel.incoming.settimeout(_SILENCE_SECONDS)
             channel.outgoing.settimeout(None)
-            threading.Thread(target=self._read, args=(peer,), name=f"read {peer}", daemon=True).start()
-        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+            self._threads.append(threading.Thread(target=self._read, args=(peer,), name=f"read {peer}", daemon=True))
+        self._threads.append(threading.Thread(target=self._beat, name="heartbeat", daemon=True))
+        for thread in self._threads:
+            thread.start()
 
     def __repr__(self) -> str:
         return f"TlsTransport(name={self.name!r}, peers={self.peers})"
 
     def send(self, peer: str, payload: Octets) -> None:
-        if self._failure is not None and self._failure_concerns(peer):
+        if self._failure is not None and peer in self._gone:
             raise self._failure
         try:
             self._write(peer, _Kind.DATA, payload)
@@ -96,7 +102,8 @@ class TlsTransport:
         frame = self._next(peer)
         if frame.nbytes != size:
             raise ProtocolError(
-                f"{peer} sent a frame of {frame.nbytes} bytes where {size} were due: are both on the same version?"
+                f"{peer} sent a frame of {frame.nbytes} bytes where {size} were due, at step {self._steps[peer] - 1}: "
+                "are both on the same version?"
             )
         return frame
 
@@ -114,19 +121,26 @@ class TlsTransport:
         for peer, channel in self._channels.items():
             with contextlib.suppress(OSError):
                 if reason is not None:
-                    channel.outgoing.settimeout(2.0)
-                if self._locks[peer].acquire(timeout=2.0):
+                    channel.outgoing.settimeout(_LEAVE_SECONDS)
+                if self._locks[peer].acquire(timeout=_LEAVE_SECONDS):
                     try:
                         self._write_locked(peer, kind, np.frombuffer(text, dtype=np.uint8))
                     finally:
                         self._locks[peer].release()
         if reason is None:
             self._await_goodbyes()
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
         for channel in self._channels.values():
             for connection in (channel.outgoing, channel.incoming):
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
-                connection.close()
+        for thread in self._threads:
+            thread.join(_LEAVE_SECONDS)  # a connection that a thread reads or writes must not be closed under it
+        for channel in self._channels.values():
+            channel.outgoing.close()
+            channel.incoming.close()
 
     def _await_goodbyes(self) -> None:
         """Keep connections open until the peers have left too, so that what we sent is not lost."""
@@ -136,9 +150,6 @@ class TlsTransport:
                 self._unread = dict.fromkeys(self.peers, 0)
                 self._changed.notify_all()
                 self._changed.wait(0.2)
-
-    def _failure_concerns(self, peer: str) -> bool:
-        return peer in self._gone
 
     def _next(self, peer: str) -> Octets:
         frames = self._frames[peer]
@@ -150,6 +161,7 @@ class TlsTransport:
                     raise PeerLost(f"{peer} left before the work was done: are both on the same version?")
                 self._changed.wait()
             frame = frames.popleft()
+            self._steps[peer] += 1
             self._unread[peer] -= frame.nbytes
             if self._unread[peer] + frame.nbytes > _READ_AHEAD:
                 self._changed.notify_all()
@@ -178,7 +190,7 @@ class TlsTransport:
             for peer, lock in self._locks.items():
                 if time.monotonic() - self._last_sent[peer] > _HEARTBEAT_SECONDS and lock.acquire(blocking=False):
                     try:
-                        with contextlib.suppress(OSError):
+                        with contextlib.suppress(OSError, ValueError):
                             self._write_locked(peer, _Kind.HEARTBEAT, nothing)
                     finally:
                         lock.release()
@@ -199,7 +211,7 @@ class TlsTransport:
                 if kind == _Kind.ABORT and size <= _LONGEST_REASON:
                     reason = bytearray(size)
                     _fill(connection, memoryview(reason))
-                    text = reason.decode("utf-8", "replace").replace("\n", " ")
+                    text = "".join(c if c.isprintable() else " " for c in reason.decode("utf-8", "replace"))
                     self._leave(peer, PeerLost(f"{peer} stopped: {text}"))
                     return
                 if kind != _Kind.DATA or sequence != expected or size > LARGEST_FRAME:
@@ -213,11 +225,11 @@ class TlsTransport:
                     self._frames[peer].append(payload)
                     self._unread[peer] += size
                     self._changed.notify_all()
-                    while self._unread[peer] > _READ_AHEAD:
+                    while self._unread[peer] > _READ_AHEAD and not self._over:
                         self._changed.wait()
         except TimeoutError:
             self._leave(peer, PeerLost(f"{peer} has been silent for {_SILENCE_SECONDS:g} seconds"))
-        except (OSError, EOFError):
+        except (OSError, EOFError, ValueError):  # ValueError: closed by ourselves meanwhile
             self._leave(peer, PeerLost(f"lost the connection to {peer}"))
         except ProtocolError as error:
             self._leave(peer, error)
