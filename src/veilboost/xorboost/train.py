@@ -106,12 +106,33 @@ class SharedForest:
     trees: tuple[SharedTree, ...]
 
 
+@dataclass(frozen=True)
+class TrainingState:
+    """Everything of a training that the next tree depends on; what a checkpoint holds.
+
+    Masked incidences are not part of it: whoever continues sets them up anew, with fresh randomness.
+
+    Attributes
+    ----------
+    margins
+        Shape (rows,), 24 fraction bits.
+    forest
+        The trees so far.
+    """
+
+    margins: Shared
+    forest: SharedForest
+
+
 def train(
     session: Session,
     task: TrainingTask,
     columns: Sequence[BinnedColumn | None],
     labels: npt.NDArray[np.float64] | None,
     on_tree: Callable[[int], None] = lambda number: None,
+    *,
+    state: TrainingState | None = None,
+    keep: Callable[[TrainingState], None] = lambda state: None,
 ) -> SharedForest:
     """Train a model on shares.
 
@@ -122,7 +143,12 @@ def train(
     labels
         float64, shape (rows,), at the label owner; None elsewhere.
     on_tree
-        Called with the number of trees done: 0 after the setup, then after every tree.
+        Called with the number of trees done: after the setup (0, or where a resumed training begins), then after
+        every tree.
+    state
+        Where to continue; all participants must continue after the same tree. None: at the beginning.
+    keep
+        Called with the state after every tree.
 
     Returns
     -------
@@ -134,17 +160,19 @@ def train(
     valid = share_validity(session, space, columns)
     cuts = share_cuts(session, space, columns)
     shared_labels = share_labels(session, task.label_owner, labels, space.rows, task.unit)
-    base_margin = first_margin(session, shared_labels, task.parameters, task.unit)
-    margins = base_margin.broadcast_to((space.rows,))
-    on_tree(0)
-    trees = []
-    for number in range(task.parameters.n_estimators):
-        gradient, hessian = gradients(session, margins, shared_labels, task.parameters, task.scales)
+    if state is None:
+        base_margin = first_margin(session, shared_labels, task.parameters, task.unit)
+        state = TrainingState(base_margin.broadcast_to((space.rows,)), SharedForest(base_margin, ()))
+    done = len(state.forest.trees)
+    on_tree(done)
+    for number in range(done, task.parameters.n_estimators):
+        gradient, hessian = gradients(session, state.margins, shared_labels, task.parameters, task.scales)
         tree, step = grow_tree(session, task, cells, valid, cuts, gradient, hessian, number)
-        margins = margins + step
-        trees.append(tree)
+        forest = SharedForest(state.forest.base_margin, (*state.forest.trees, tree))
+        state = TrainingState(state.margins + step, forest)
+        keep(state)
         on_tree(number + 1)
-    return SharedForest(base_margin, tuple(trees))
+    return state.forest
 
 
 def grow_tree(

@@ -1,0 +1,78 @@
+"""A training's state as plain arrays and back: what checkpoints store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from veilboost.mpc.ring import WORD, Words, words_for
+from veilboost.mpc.shares import Shape, Shared, SharedBits
+from veilboost.xorboost.train import SharedForest, SharedTree, TrainingState, TrainingTask
+
+
+def to_arrays(state: TrainingState) -> dict[str, Words]:
+    """This owner's shares by name; trees along the first axis."""
+    trees = state.forest.trees
+    arrays = {"margins": state.margins.words, "base_margin": state.forest.base_margin.words}
+    for name in _shapes_of_tree(1):
+        arrays[name] = np.stack([getattr(tree, name).words for tree in trees])
+    return arrays
+
+
+def from_arrays(arrays: Mapping[str, Words], task: TrainingTask, holder: int) -> TrainingState:
+    """The inverse of `to_arrays`.
+
+    Raises
+    ------
+    ValueError
+        When names, shapes or dtypes are not those of this task.
+    """
+    count = len(arrays["weights"]) if "weights" in arrays else 0
+    expected = {"margins": (task.space.rows,), "base_margin": (1,)}
+    expected |= {name: (count, *shape) for name, shape in _shapes_of_tree(task.parameters.max_depth).items()}
+    if {name: array.shape for name, array in arrays.items()} != expected:
+        raise ValueError("the arrays are not those of this task")
+    if not 0 < count <= task.parameters.n_estimators or any(array.dtype != WORD for array in arrays.values()):
+        raise ValueError("the arrays are not those of this task")
+    trees = tuple(_tree({name: arrays[name][number] for name in _shapes_of_tree(1)}, holder) for number in range(count))
+    return TrainingState(Shared(holder, arrays["margins"]), SharedForest(Shared(holder, arrays["base_margin"]), trees))
+
+
+def hollow_state(task: TrainingTask, count: int) -> TrainingState:
+    """The state after `count` trees as the dealer has it."""
+    shapes = _shapes_of_tree(task.parameters.max_depth)
+
+    def ring(name: str) -> Shared:
+        return Shared(None, None, shapes[name])
+
+    tree = SharedTree(
+        SharedBits(None, None, 64, shapes["splits"]),
+        SharedBits(None, None, 32, shapes["cuts"]),
+        ring("weights"),
+        ring("gains"),
+        ring("covers"),
+    )
+    forest = SharedForest(Shared(None, None, (1,)), (tree,) * count)
+    return TrainingState(Shared(None, None, (task.space.rows,)), forest)
+
+
+def _tree(arrays: Mapping[str, Words], holder: int) -> SharedTree:
+    return SharedTree(
+        SharedBits(holder, arrays["splits"], 64),
+        SharedBits(holder, arrays["cuts"], 32),
+        Shared(holder, arrays["weights"]),
+        Shared(holder, arrays["gains"]),
+        Shared(holder, arrays["covers"]),
+    )
+
+
+def _shapes_of_tree(depth: int) -> dict[str, Shape]:
+    inner = 2**depth - 1
+    return {
+        "splits": (inner, 1),
+        "cuts": (inner, words_for(32)),
+        "weights": (inner + 1,),
+        "gains": (inner,),
+        "covers": (2 * inner + 1,),
+    }
