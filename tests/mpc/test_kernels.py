@@ -36,9 +36,7 @@ def test_shuffle_is_uniform() -> None:
     for words in rng.integers(0, 2**64, (runs, 4 + kernels.SHUFFLE_SPARE), dtype=np.uint64):
         counts[known[tuple(kernels.shuffle(words, 4).tolist())]] += 1
     expected = runs / len(known)
-    assert (
-        (counts - expected) ** 2
-    ).sum() / expected < 75  # 23 degrees of freedom: exceeded with a probability of 2e-7
+    assert ((counts - expected) ** 2).sum() / expected < 75  # 23 degrees of freedom: p = 2e-7
 
 
 def test_shuffle_rejects_the_words_that_would_make_it_uneven() -> None:

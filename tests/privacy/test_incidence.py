@@ -1,9 +1,9 @@
 """The joint view of all owners but one during incidence does not depend on that owner's data.
 
-Two ways of looking. For the permuted slots, all permutations are tried: the bins that the others are told (tau) come out
-equally often for any two assignments of rows to bins. For everything that travels under a mask, the proof's bijection is
-carried out: other data together with masks moved by the difference give the very same frames, to the byte, and masks are
-uniform, so both data are equally likely.
+Two ways of looking. For the permuted slots, all permutations are tried: the bins that the others are told (tau) come
+out equally often for any two assignments of rows to bins. For everything that travels under a mask, the proof's
+bijection is carried out: other data together with masks moved by the difference give the very same frames, to the byte,
+and masks are uniform, so both data are equally likely.
 """
 
 from collections import Counter

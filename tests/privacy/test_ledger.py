@@ -52,16 +52,9 @@ def test_the_analyst_receives_what_the_ledger_says_and_nothing_else(reveal_gain:
     table = draw_table(EVERY_KIND[:4], 40, 3, "binary:logistic", np.random.default_rng(1))
     parameters = Parameters(n_estimators=2, max_depth=3, max_bin=8, reveal_gain=reveal_gain)
     _, outcome = train_on_shares(table, parameters, 3, record=True)
-    # Splits and thresholds are bits, each node's in words of their own.
-    sizes = [
-        8
-        * int(
-            np.prod(
-                entry.shape[:2] if entry.value.endswith("of every split") and len(entry.shape) == 3 else entry.shape
-            )
-        )
-        for entry in outcome.sessions[0].ledger
-    ]
+    # Splits and thresholds are bits, those of a node in a word of their own.
+    shapes = [entry.shape[:2] for entry in outcome.sessions[0].ledger]
+    sizes = [8 * int(np.prod(shape)) for shape in shapes]
     for session in outcome.sessions:
         frames = outcome.network.between(session.transport.name, ANALYST)
         assert [frame.size for frame in frames] == sizes

@@ -53,7 +53,7 @@ def datasets(objective: str) -> Iterator[tuple[str, Table]]:
 
 
 def trace(table: Table, parameters: Parameters, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Sizes of all frames in order between every two participants, and the correlations each participant went through."""
+    """Sizes of all frames in order between every two participants, the correlations of each, rounds and ledgers."""
     names: dict[str, list[str]] = defaultdict(list)
     lock = threading.Lock()
     for kind in (OwnerSession, DealerSession):

@@ -1,8 +1,8 @@
 """What all owners but one receive together is uniformly random: frames of the remaining owner and of the dealer.
 
-Chi-square tests over the 256 values of a byte; a statistic above 420 has a probability of about 1e-10 per test. The frame in
-which a member tells the others the bins of permuted slots (tau) is random in its order only; tests/privacy/test_incidence.py
-looks at it.
+Chi-square tests over the 256 values of a byte; a statistic above 420 has a probability of about 1e-10 per test. The
+frame in which a member tells the others the bins of permuted slots (tau) is random in its order only;
+tests/privacy/test_incidence.py looks at it.
 """
 
 from collections.abc import Callable

@@ -17,7 +17,7 @@ Float64 = np.ndarray
 
 @dataclass(frozen=True)
 class Nodes:
-    """Random nodes: sums of the left sides, shape (nodes, candidates), and of the nodes, shape (nodes,), in fixed point."""
+    """Random nodes in fixed point: sums of left sides, shape (nodes, candidates), and of nodes, shape (nodes,)."""
 
     gradient: np.ndarray
     hessian: np.ndarray

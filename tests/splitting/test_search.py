@@ -73,7 +73,7 @@ def test_of_equal_candidates_one_wins() -> None:
     """Which one is up to the rounding of the scores, which is random; its sums are the same anyway."""
     tripled = np.concatenate([MIDDLE[:, :, 2:3]] * 3, axis=2)
     for _ in range(5):
-        choice, left, gain, alive = split(tripled, NODE)
+        choice, left, _, alive = split(tripled, NODE)
         assert choice[0] in (1, 2, 3)
         assert left.tolist() == [[-5.0], [5.0]] and alive.tolist() == [1]
 

@@ -1,8 +1,8 @@
 """Training on shares against the plaintext oracle on the same bins.
 
-The oracle's audit replays the received model in exact arithmetic: at every node the split must save at least 0.999 of what
-the best one saves, and a node without split must have none that is worth it; weights must be exact to 1e-3. Whole trees are
-compared only where no two candidates are that close, because then either may win.
+The oracle's audit replays the received model in exact arithmetic: at every node the split must save at least 0.999 of
+what the best one saves, and a node without split must have none that is worth it; weights must be exact to 1e-3. Whole
+trees are compared only where no two candidates are that close, because then either may win.
 """
 
 from collections.abc import Sequence
@@ -142,8 +142,15 @@ PARAMETERS: Sequence[dict[str, Any]] = (
 )
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("changed", PARAMETERS, ids=lambda changed: "-".join(f"{k}={v}" for k, v in changed.items()))
+#: Each set of parameters with one objective; with the other one when there is time.
+BOTH = [
+    pytest.param(changed, objective, marks=[pytest.mark.slow] if (place + second) % 2 else [])
+    for place, changed in enumerate(PARAMETERS)
+    for second, objective in enumerate(OBJECTIVES)
+]
+
+
+@pytest.mark.parametrize(("changed", "objective"), BOTH, ids=str)
 def test_parameters(changed: dict[str, Any], objective: str) -> None:
     given_parameters = {"objective": objective, "n_estimators": 2, "max_depth": 3, "max_bin": 12, **changed}
     features = [EVERY_KIND[number] for number in (9, 1, 5, 2, 6)]
@@ -188,7 +195,7 @@ def test_owners_of_nothing_but_labels_and_of_nothing_at_all(label_owner: int) ->
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("rows", [2, 3, 4, 5, 7, 10])
+@pytest.mark.parametrize("rows", [2, 3, 5, 10])
 def test_tiny_tables(rows: int, objective: str) -> None:
     table = draw_table(EVERY_KIND, rows, 2, objective, np.random.default_rng(rows))
     for least in (0.0, 1.0):
@@ -217,7 +224,7 @@ def test_regression_in_other_units(bounds: tuple[float, float]) -> None:
     agree(scaled, parameters, 2)
 
 
-@pytest.mark.parametrize("base_score", [0.0, 0.5, 100.0, 400.0, -1000.0])
+@pytest.mark.parametrize("base_score", [0.0, 100.0, -1000.0])
 @pytest.mark.parametrize("reg_alpha", [0.0, 5.0])
 def test_a_base_score_far_from_the_labels(base_score: float, reg_alpha: float) -> None:
     """Residuals beyond what labels alone could leave need a coarser scale."""
@@ -285,7 +292,7 @@ def trainings(draw: st.DrawFn) -> tuple[Table, Parameters, int]:
     return table, parameters, owners
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(training=trainings())
 def test_any_combination(training: tuple[Table, Parameters, int]) -> None:
     agree(*training)

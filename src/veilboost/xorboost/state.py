@@ -29,7 +29,7 @@ def from_arrays(arrays: Mapping[str, Words], task: TrainingTask, holder: int) ->
         When names, shapes or dtypes are not those of this task.
     """
     count = len(arrays["weights"]) if "weights" in arrays else 0
-    expected = {"margins": (task.space.rows,), "base_margin": (1,)}
+    expected: dict[str, Shape] = {"margins": (task.space.rows,), "base_margin": (1,)}
     expected |= {name: (count, *shape) for name, shape in _shapes_of_tree(task.parameters.max_depth).items()}
     if {name: array.shape for name, array in arrays.items()} != expected:
         raise ValueError("the arrays are not those of this task")
