@@ -134,6 +134,9 @@ class _XORBoost:
         if self._objective == "reg:squarederror" and label_range is None:
             label_range = _range_of(frames[owner][label], owner)
         known = {feature.name: feature for feature in features or ()}
+        for name in known:
+            if not any(name in frame.columns for frame in frames.values()):
+                raise InputError(f"features: no table has a column '{name}': check the name")
         columns = {
             party: [
                 known.get(name) or draft_feature(name, frame[name], f"table of {party}")
@@ -261,6 +264,8 @@ class XORBoostClassifier(_XORBoost):
     def _encode_label(self, labels: pl.Series, owner: str) -> pl.Series:
         if labels.dtype == pl.String:
             labels = labels.str.strip_chars().replace({"": None})
+            numbers = labels.cast(pl.Int64, strict=False)  # CSV cells are text
+            labels = numbers if numbers.null_count() == labels.null_count() else labels
         if labels.dtype.is_float():
             labels = labels.fill_nan(None)
         if labels.null_count():
@@ -317,16 +322,28 @@ def _read_all(parties: Mapping[str, Any], label: str, row_id: str | None) -> tup
     frames: dict[str, pl.DataFrame] = {}
     for party, source in parties.items():
         where = f"table of {party}"
+        source = _with_text_ids(source, row_id)
         frames[party] = read_columns(source, column_names(source, where), where)
         if frames[party].height == 0:
             raise DataError(f"{where}: the table has no rows: give at least one row below the header")
     if row_id is not None:
         frames = _align(frames, row_id)
+    counts = {party: frame.height for party, frame in frames.items()}
+    if len(set(counts.values())) > 1:
+        shown = ", ".join(f"{party} has {count}" for party, count in counts.items())
+        raise DataError(f"the tables have different numbers of rows ({shown}): align them, or name a common id column")
     owners = [party for party, frame in frames.items() if label in frame.columns]
     if len(owners) != 1:
         have = f"{len(owners)} tables have" if owners else "no table has"
         raise InputError(f"label '{label}': {have} this column: exactly one must")
     return frames, owners[0]
+
+
+def _with_text_ids(source: Any, row_id: str | None) -> Any:
+    """A pandas frame with its whole-number ids as text, since the reader's float64 does not hold all of them."""
+    if hasattr(source, "iloc") and row_id in source.columns and getattr(source[row_id].dtype, "kind", "O") in "iu":
+        return source.assign(**{row_id: source[row_id].astype("string")})
+    return source
 
 
 def _align(frames: dict[str, pl.DataFrame], row_id: str) -> dict[str, pl.DataFrame]:
@@ -338,7 +355,7 @@ def _align(frames: dict[str, pl.DataFrame], row_id: str) -> dict[str, pl.DataFra
             raise DataError(
                 f"{where}: there is no id column '{row_id}': add it, or leave id out if the rows are aligned"
             )
-        ids = frame[row_id].cast(pl.String).str.strip_chars()
+        ids = frame[row_id].cast(pl.String).str.strip_chars().str.replace(r"^(\d+)\.0+$", "$1")  # 17.0 is 17
         if ids.null_count() or (ids == "").any():
             raise DataError(f"{where}: the id column '{row_id}' has empty cells: every row needs an id")
         if ids.is_duplicated().any():

@@ -14,13 +14,24 @@ from veilboost.cli.options import Certificates, JobFile
 from veilboost.cli.progress import TreeProgress
 from veilboost.errors import InputError, VeilboostError
 from veilboost.jobs.certificates import write_certificates
-from veilboost.jobs.run import WAIT_SECONDS, Outcome, Role, reuse_memory, run_analyst, run_dealer, run_party
+from veilboost.jobs.run import (
+    WAIT_SECONDS,
+    Outcome,
+    Role,
+    end_with_parent,
+    reuse_memory,
+    run_analyst,
+    run_dealer,
+    run_party,
+)
 from veilboost.jobs.spec import DEALER, load_job
 
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for results.")]
 Wait = Annotated[float, typer.Option("--wait", metavar="SECONDS", help="How long to wait for the others.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
-Events = Annotated[bool, typer.Option("--events", hidden=True, help="Progress as JSON lines, for 'veilboost train'.")]
+Events = Annotated[
+    int, typer.Option("--events", hidden=True, metavar="PID", help="Progress as JSON lines, for this parent process.")
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -48,7 +59,7 @@ def party(
     out: Out = None,
     wait: Wait = WAIT_SECONDS,
     quiet: Quiet = False,
-    events: Events = False,
+    events: Events = 0,
 ) -> None:
     """Take part as a data owner."""
     with _role(job_file, name, certificates, out, wait, quiet, events) as role:
@@ -66,7 +77,7 @@ def dealer(
     out: Out = None,
     wait: Wait = WAIT_SECONDS,
     quiet: Quiet = False,
-    events: Events = False,
+    events: Events = 0,
 ) -> None:
     """Hand out correlated randomness; sees no data."""
     with _role(job_file, DEALER, certificates, out, wait, quiet, events) as role:
@@ -79,7 +90,7 @@ def analyst(
     out: Out = None,
     wait: Wait = WAIT_SECONDS,
     quiet: Quiet = False,
-    events: Events = False,
+    events: Events = 0,
 ) -> None:
     """Receive the model; sees no data."""
     with _role(job_file, None, certificates, out, wait, quiet, events) as role:
@@ -103,7 +114,7 @@ class _role:  # noqa: N801  a context manager that reads like a function
         out: Path | None,
         wait: float,
         quiet: bool,
-        events: bool,
+        events: int,
     ) -> None:
         self._arguments = (job_file, name, certificates, out, wait)
         self._quiet, self._events = quiet, events
@@ -112,12 +123,14 @@ class _role:  # noqa: N801  a context manager that reads like a function
     def __enter__(self) -> Role:
         job_file, name, certificates, out, wait = self._arguments
         reuse_memory()
+        if self._events:
+            end_with_parent(self._events)
         try:
             job = load_job(job_file)
         except VeilboostError as error:
             self._tell(error)
             raise
-        self._progress = TreeProgress(job.parameters.n_estimators, self._quiet or self._events).__enter__()
+        self._progress = TreeProgress(job.parameters.n_estimators, self._quiet or bool(self._events)).__enter__()
         on_tree = _emit_tree if self._events else self._progress
         return Role(job, job.analyst if name is None else name, certificates, out, wait, on_tree)
 
@@ -133,7 +146,7 @@ class _role:  # noqa: N801  a context manager that reads like a function
             _emit({"event": "error", "kind": kind, "message": str(error)})
 
 
-def _finish(outcome: Outcome, events: bool, quiet: bool) -> None:
+def _finish(outcome: Outcome, events: int, quiet: bool) -> None:
     if events:
         _emit({"event": "done", "outcome": outcome.to_dict()})
     elif not quiet:

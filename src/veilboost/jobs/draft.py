@@ -30,8 +30,11 @@ def draft_feature(name: str, cells: pl.Series, where: str) -> Feature:
     Raises
     ------
     DataError
-        When a text column has too many different values to be categorical.
+        When a text column has too many different values to be categorical, or cells are neither numbers nor text.
     """
+    if cells.dtype.is_nested() or cells.dtype in (pl.Binary, pl.Object):
+        kind = cells.dtype.base_type().__name__
+        raise DataError(f"{where}: column '{name}' holds {kind}, not text or numbers: convert the column or leave it out")
     missing = cells.null_count() > 0
     if cells.dtype == pl.Boolean:
         return Feature(name, Kind.FLAG, (), missing)

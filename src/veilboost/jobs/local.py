@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -20,12 +21,25 @@ from pathlib import Path
 from typing import IO, Any
 
 import veilboost.mpc.kernels  # noqa: F401  compile once here, so that the roles find compiled kernels
-from veilboost.errors import InputError, ParticipantError, PeerLost
+from veilboost.errors import (
+    InputError,
+    ParticipantError,
+    PeerLost,
+    PeerMismatch,
+    ProtocolError,
+    VeilboostError,
+)
 from veilboost.jobs.certificates import write_certificates
-from veilboost.jobs.run import settings, write_json
+from veilboost.jobs.run import prepare_folder, settings, write_json
 from veilboost.jobs.spec import DEALER, Job
 
 _GRACE_SECONDS = 5.0
+_ERRORS: dict[str, type[VeilboostError]] = {
+    "InputError": InputError,
+    "PeerMismatch": PeerMismatch,
+    "ProtocolError": ProtocolError,
+    "PeerLost": PeerLost,
+}
 
 
 @dataclass
@@ -51,6 +65,7 @@ class _Process:
     outcome: dict[str, Any] | None = None
     error: dict[str, str] | None = None
     last_words: list[str] = field(default_factory=list)
+    follower: threading.Thread | None = None
 
 
 def run_local(
@@ -69,7 +84,9 @@ def run_local(
     data
         For every party its table: a file, or the bytes of a CSV or Parquet file, which reach the party through a pipe.
     out
-        Gets model.json, ledger.json, report.json, a folder for every role, and certs/ unless it is there.
+        Gets model.json, ledger.json, report.json, a folder for every role, and certs/ unless it is there. Results of an
+        earlier run of the job are removed at the start, so that a run that fails leaves no model that looks like its
+        own; certs/ with the storage keys stays.
     on_tree
         Called with the number of trees done: 0 after the setup.
 
@@ -102,13 +119,16 @@ def run_local(
                 on_tree(event["number"])
             elif event["event"] == "done":
                 one.outcome = event["outcome"]
-            elif event["event"] == "error":
-                one.error = event
     finally:
         for one in processes:
             if one.process.poll() is None:
                 one.process.kill()
             one.process.wait()
+            if one.follower is not None:
+                one.follower.join()
+            for pipe in (one.process.stdout, one.process.stderr):
+                if pipe is not None:
+                    pipe.close()
     outcomes = {one.role: one.outcome for one in processes if one.outcome is not None}
     return _collect(job, outcomes, seconds_setup, out)
 
@@ -124,12 +144,15 @@ def check_data_names(job: Job, data: Mapping[str, Any]) -> None:
 
 
 def _prepare(job: Job, out: Path) -> Path:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}): choose another folder with --out") from None
     certificates = out / "certs"
-    if not all((certificates / f"{role}.pem").exists() for role in job.roles):
+    there = [role for role in job.roles if (certificates / f"{role}.pem").exists()]
+    if (not there and certificates.exists() and any(certificates.iterdir())) or 0 < len(there) < len(job.roles):
+        raise InputError(f"{certificates}: belongs to a job with other participants: choose another folder with --out")
+    prepare_folder(out)
+    for role in job.roles:
+        if (out / role).exists():
+            prepare_folder(out / role)
+    if not there:
         write_certificates(job.roles, certificates)
     return certificates
 
@@ -146,7 +169,7 @@ def _spawn(
     kind = "dealer" if role == DEALER else "party" if role in job.party_names else "analyst"
     command = [sys.executable, "-m", "veilboost", kind, str(job_file), "--certs", str(certificates), "--out", str(out)]
     command += ["--name", role] if kind == "party" else []
-    command += ["--wait", "60", "--events"]
+    command += ["--events", str(os.getpid())]
     if source is not None:
         command += ["--data", "-" if isinstance(source, bytes) else str(source)]
     one = _Process(
@@ -162,7 +185,8 @@ def _spawn(
         threading.Thread(target=_feed, args=(one.process.stdin, source), daemon=True).start()
     listener = threading.Thread(target=_remember, args=(one.process.stderr, one), daemon=True)
     listener.start()
-    threading.Thread(target=_follow, args=(one, listener, events), daemon=True).start()
+    one.follower = threading.Thread(target=_follow, args=(one, listener, events), daemon=True)
+    one.follower.start()
     return one
 
 
@@ -184,7 +208,11 @@ def _follow(
     assert one.process.stdout is not None
     for line in one.process.stdout:
         with contextlib.suppress(ValueError):
-            events.put((one, json.loads(line)))
+            event = json.loads(line)
+            if event["event"] == "error":
+                one.error = event
+            else:
+                events.put((one, event))
     one.process.wait()
     listener.join()
     events.put((one, None))
@@ -192,19 +220,23 @@ def _follow(
 
 def _cause(processes: list[_Process], first: _Process) -> Exception:
     """Why the job failed: the role at fault rather than those that lost a peer because of it."""
-    deadline = time.monotonic() + _GRACE_SECONDS
-    while time.monotonic() < deadline and any(one.process.poll() is None for one in processes):
-        time.sleep(0.05)
-    time.sleep(0.1)  # for the last words to arrive
-    failed = [one for one in processes if one.process.poll() not in (None, 0)]
-    for one in failed:
-        if one.error is None:
-            one.error = _parse_error(one)
-    for kind in ("InputError", "died", "PeerMismatch", "ProtocolError"):
+    if first.error is None:
+        first.error = _parse_error(first)
+    if first.error["kind"] == "PeerLost":
+        deadline = time.monotonic() + _GRACE_SECONDS
+        for one in processes:
+            if one.follower is not None:
+                one.follower.join(max(0.0, deadline - time.monotonic()))
+    failed = [first]
+    for one in processes:
+        if one is not first and one.process.poll() not in (None, 0):
+            one.error = one.error or _parse_error(one)
+            failed.append(one)
+    for kind in ("InputError", "died", "PeerMismatch", "ProtocolError", "PeerLost"):
         for one in failed:
             if one.error is not None and one.error["kind"] == kind:
-                return (InputError if kind == "InputError" else ParticipantError)(one.error["message"])
-    return PeerLost(first.error["message"] if first.error else f"{first.role} ended without a result")
+                return _ERRORS.get(kind, ParticipantError)(one.error["message"])
+    return ParticipantError(f"{first.role}: {first.error['message']}")
 
 
 def _parse_error(one: _Process) -> dict[str, str]:

@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import resource
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -39,6 +40,9 @@ from veilboost.xorboost.train import TrainingTask, train
 
 #: How long a role waits for the others, unless told otherwise.
 WAIT_SECONDS = 600.0
+
+#: What a role or `veilboost train` may write, apart from certificates.
+RESULTS = ("model.json", "model.share", "report.json", "ledger.json")
 
 _STARTED = time.perf_counter()
 
@@ -146,6 +150,8 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
         for feature in job.features
     ]
     key = load_storage_key(role.certificates, role.name)
+    if role.name == job.analyst and role.out is None:
+        raise InputError(f"{role.name} is the analyst too: add --out DIR, where the model goes")
     directory = _folder(role)
     with _meeting(role, table.rows) as (transport, meeting, outcome):
         session = owner_session(transport, job.party_names, DEALER, meeting)
@@ -153,7 +159,8 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
         outcome.model = reveal_to(session, task, forest, job.analyst)
         outcome.rounds, outcome.ledger = session.rounds, session.ledger
         if directory is not None:
-            save_share(directory, task, forest, key, job.job_hash(), role.name)
+            with _writing(directory):
+                save_share(directory, task, forest, key, job.job_hash(), role.name)
     _write(role, directory, outcome)
     return outcome
 
@@ -197,6 +204,14 @@ def reuse_memory() -> None:
             library.mallopt(parameter, value)
 
 
+def end_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies, however that happens."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        raise SystemExit(2)
+
+
 @contextlib.contextmanager
 def _meeting(role: Role, rows: int | None) -> Iterator[tuple[TlsTransport, Meeting, Outcome]]:
     """Connect, greet, and take leave; with a reason if something goes wrong in between."""
@@ -234,31 +249,51 @@ def _timed(role: Role, outcome: Outcome) -> Callable[[int], None]:
 
 
 def _folder(role: Role) -> Path | None:
-    """Where this role writes: the analyst to `out` itself, the others to a folder of their own name in it."""
+    """Where this role writes: the analyst to `out` itself, the others to a folder of their own name in it.
+
+    What an earlier run left there is removed, so that a run that fails leaves no model that looks like its own.
+    """
     if role.out is None:
         return None
     outsider = role.name == role.job.analyst and role.name not in role.job.party_names
     directory = role.out if outsider else role.out / role.name
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if not os.access(directory, os.W_OK):
-            raise PermissionError(13, "not writable")
-    except OSError as error:
-        why = error.strerror
-        raise InputError(f"{directory}: cannot be written ({why}): choose another folder with --out") from None
+    prepare_folder(directory)
+    if role.name == role.job.analyst:
+        prepare_folder(role.out)
     return directory
+
+
+def prepare_folder(directory: Path) -> None:
+    """Make a folder for results, and remove those of an earlier run from it; InputError when it cannot be written."""
+    with _writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(13, "not writable")
+        for name in RESULTS:
+            (directory / name).unlink(missing_ok=True)
+            (directory / name).with_suffix(".partial").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise InputError(f"{directory}: cannot be written ({why}): choose another folder with --out") from None
 
 
 def _write(role: Role, directory: Path | None, outcome: Outcome) -> None:
     if directory is None:
         return
-    if outcome.model is not None and role.out is not None:
-        save_model(outcome.model, role.out / "model.json")
     report = {**outcome.to_dict(), "settings": settings(role.job)}
     ledger = report.pop("ledger")
-    write_json(directory / "report.json", report)
-    if ledger:
-        write_json(directory / "ledger.json", ledger)
+    with _writing(directory):
+        if outcome.model is not None and role.out is not None:
+            save_model(outcome.model, role.out / "model.json")
+        write_json(directory / "report.json", report)
+        if ledger:
+            write_json(directory / "ledger.json", ledger)
 
 
 def settings(job: Job) -> dict[str, Any]:

@@ -168,7 +168,7 @@ class Session(ABC):
 
     def _enter(self, value: Shared | SharedBits, to: str, what: str, why: str) -> None:
         shape = value.shape if isinstance(value, Shared) else (*value.shape[:-1], value.count)
-        self.ledger.append(Disclosure(to, what, why, shape, self.rounds))
+        self.ledger.append(Disclosure(to, what, why, shape, None if self.dealing else self.rounds))
 
 
 class OwnerSession(Session):

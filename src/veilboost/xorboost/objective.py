@@ -65,7 +65,7 @@ def scales_for(parameters: Parameters, rows: int, unit: LabelUnit) -> Scales:
     # of at most 1 never enlarges their squares' sum.
     largest = 2.0 if parameters.base_score is None else max(2.0, 1.0 + abs(_given_margin(parameters, unit)))
     # No sum of squares exceeds rows * largest^2, and so does no score of splitting/gain.py, which must stay below 2^62.
-    return choose_scales(rows, max(largest, largest**2 / 4), 1.0, parameters.reg_lambda)
+    return choose_scales(rows, max(largest, largest**2 / 4), 1.0, parameters.reg_lambda, exact_hessians=True)
 
 
 def _given_margin(parameters: Parameters, unit: LabelUnit) -> float:

@@ -57,13 +57,13 @@ def weighted_bits(planes: Shared, weights: npt.NDArray[np.int64]) -> Shared:
 
 
 def reciprocal(session: Session, divisor: Shared) -> tuple[Shared, Shared]:
-    """1 / d in floating form, for integers 0 < d < 2^30; about 23 rounds.
+    """1 / d in floating form, for integers 0 < d < 2^30; 22 rounds.
 
     Returns
     -------
     inverse, power
         Both of the divisor's shape: `power` is 2^j with 2^29 <= d 2^j < 2^30, and `inverse` is 2^60 / (d 2^j),
-        which lies in (2^30, 2^31], with a relative error below 2^-28. Both mean nothing where d = 0 (power is 0 there).
+        which lies in (2^30, 2^31], with a relative error below 2^-27. Both mean nothing where d = 0 (power is 0 there).
 
     Notes
     -----
@@ -96,8 +96,9 @@ def reciprocal(session: Session, divisor: Shared) -> tuple[Shared, Shared]:
 def divide(session: Session, numerator: Shared, divisor: Shared, fraction_bits: int, quotient_bits: int = 16) -> Shared:
     """x / d with `fraction_bits` fraction bits, for integers |x| < 0.99 2^31 and 0 < d < 2^30.
 
-    The quotient's magnitude must stay below 2^quotient_bits; 60 - quotient_bits > fraction_bits. Broadcasts. About 27
-    rounds; error below 2^-27 of the quotient, plus 2^(quotient_bits - 30) / d, plus one unit in the last place.
+    The quotient's magnitude must stay below 2^quotient_bits; 60 - quotient_bits > fraction_bits. Broadcasts. 26 rounds;
+    error below 2^-27 of the quotient, plus 2^(quotient_bits - 30) / d, plus one unit in the last place. The second part
+    is 2^(quotient_bits - 30) of the quotient of a numerator of one unit, and less of larger ones.
     """
     inverse, power = reciprocal(session, divisor)
     return quotient(session, numerator, inverse, power, fraction_bits, quotient_bits)
@@ -125,7 +126,8 @@ def inverse_square_root(
 ) -> Shared:
     """p^(-1/2) for 0 <= p < 2^(high - fraction_bits), accurate where p >= 2^(low - fraction_bits).
 
-    About 20 rounds; relative error about 2e-5 (plus 2^-result_bits). Zero, or nothing meaningful, for smaller p.
+    23 rounds, 22 if high <= 30; relative error about 2e-5 (plus 2^-result_bits). Zero, or nothing meaningful, for
+    smaller p.
 
     Parameters
     ----------
@@ -172,7 +174,7 @@ def inverse_square_root(
 
 
 def logarithm(session: Session, value: Shared, result_bits: int) -> Shared:
-    """ln(x 2^-30) of integers 0 < x < 2^30, with `result_bits` fraction bits; error about 1e-5. About 18 rounds.
+    """ln(x 2^-30) of integers 0 < x < 2^30, with `result_bits` fraction bits; error about 1e-5. 20 rounds.
 
     Notes
     -----

@@ -124,6 +124,7 @@ def connect(
         with arrivals.changed:
             arrivals.over = True
         channels |= _arrived(arrivals)
+        channels = {peer: channel for peer, channel in channels.items() if channel.incoming.fileno() >= 0}
         # Those who are here already learn why, rather than wait for us.
         reason = str(error) if isinstance(error, InputError | PeerLost | PeerMismatch) else f"{name} failed"
         TlsTransport(name, channels).close(reason)

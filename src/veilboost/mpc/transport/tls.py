@@ -134,8 +134,7 @@ class TlsTransport:
             self._changed.notify_all()
         for channel in self._channels.values():
             for connection in (channel.outgoing, channel.incoming):
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+                hang_up(connection)
         for thread in self._threads:
             thread.join(_LEAVE_SECONDS)  # a connection that a thread reads or writes must not be closed under it
         for channel in self._channels.values():
@@ -242,8 +241,17 @@ class TlsTransport:
             self._changed.notify_all()
         if failure is not None:
             # Wake a send that is blocked because the peer does not read.
-            with contextlib.suppress(OSError):
-                self._channels[peer].outgoing.shutdown(socket.SHUT_RDWR)
+            hang_up(self._channels[peer].outgoing)
+
+
+def hang_up(connection: ssl.SSLSocket) -> None:
+    """Shut a connection down, so that threads blocked in it wake up.
+
+    Not with the socket's own `shutdown`: that drops the encryption first, and what another thread is sending at this
+    moment could leave in the clear.
+    """
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def _fill(connection: ssl.SSLSocket, view: memoryview) -> None:

@@ -1,0 +1,112 @@
+"""Checkpoints: an owner's shares after every tree, so that a killed training can be continued.
+
+An owner keeps the last two, because its peers may have been killed just before they wrote the last. A checkpoint is
+bound to the epoch in which its tree was grown: only owners that have checkpoints of the same tree and epoch can
+continue together. No mask is stored: a resumed training begins a new epoch and draws all masks, permutations and correlations
+anew. The dealer and the analyst need no checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from veilboost.errors import InputError
+from veilboost.jobs.sealed import Arrays, seal, unseal
+from veilboost.tables.binning import BinnedColumn
+from veilboost.xorboost.state import from_arrays, to_arrays
+from veilboost.xorboost.train import TrainingState, TrainingTask
+
+_KEPT = 2
+_NAME = re.compile(r"tree-(\d{5})\.checkpoint")
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one owner in one job.
+
+    Attributes
+    ----------
+    directory
+        Where they are.
+    key
+        The owner's storage key.
+    job_hash, owner, table
+        What they are bound to: job, owner, and the digest of the owner's binned table.
+    """
+
+    directory: Path
+    key: bytes
+    job_hash: bytes
+    owner: str
+    table: bytes
+
+    def keep(self, state: TrainingState, epoch: bytes) -> None:
+        """Write the state after its last tree, and remove what is no longer needed."""
+        number = len(state.forest.trees)
+        arrays: Arrays = {**to_arrays(state), "epoch": np.frombuffer(epoch, dtype=np.uint8)}
+        seal(self._path(number), arrays, self.key, self._bound_to(number))
+        for old in self._numbers():
+            if not number - _KEPT < old <= number:
+                self._path(old).unlink(missing_ok=True)
+
+    def epochs(self) -> dict[int, str]:
+        """Epoch, in hexadecimal, of the checkpoint after each tree.
+
+        Raises
+        ------
+        InputError
+            When a checkpoint is damaged, or of another job, owner or table.
+        """
+        return {
+            number: unseal(self._path(number), self.key, self._bound_to(number))["epoch"].tobytes().hex()
+            for number in self._numbers()
+        }
+
+    def load(self, number: int, task: TrainingTask, holder: int) -> TrainingState:
+        """The state after `number` trees; raises InputError as `epochs`."""
+        arrays = unseal(self._path(number), self.key, self._bound_to(number))
+        del arrays["epoch"]
+        try:
+            return from_arrays(arrays, task, holder)
+        except (ValueError, KeyError):
+            raise InputError(f"{self._path(number)}: does not fit this job: remove it") from None
+
+    def clear(self) -> None:
+        """Remove all checkpoints."""
+        for number in self._numbers():
+            self._path(number).unlink(missing_ok=True)
+
+    def _numbers(self) -> list[int]:
+        found = [_NAME.fullmatch(path.name) for path in self.directory.glob("tree-*.checkpoint")]
+        return sorted(int(match[1]) for match in found if match)
+
+    def _path(self, number: int) -> Path:
+        return self.directory / f"tree-{number:05d}.checkpoint"
+
+    def _bound_to(self, number: int) -> bytes:
+        return b"veilboost checkpoint %d " % number + self.job_hash + self.table + self.owner.encode()
+
+
+def common_tree(epochs: Sequence[Mapping[int, str]]) -> int:
+    """The last tree after which all owners have a checkpoint of the same epoch; 0 if there is none."""
+    common = set.intersection(*(set(one.items()) for one in epochs))
+    return max((number for number, _ in common), default=0)
+
+
+def digest_of(columns: Sequence[BinnedColumn | None], labels: npt.NDArray[np.float64] | None) -> bytes:
+    """SHA-256 of an owner's bins, cuts and labels: a checkpoint is of no use with another table."""
+    digest = hashlib.sha256()
+    for column in columns:
+        if column is not None:
+            for array in (column.bins, column.cuts, column.valid):
+                digest.update(np.ascontiguousarray(array).tobytes())
+    if labels is not None:
+        digest.update(labels.tobytes())
+    return digest.digest()
