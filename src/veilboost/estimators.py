@@ -341,7 +341,12 @@ def _read_all(parties: Mapping[str, Any], label: str, row_id: str | None) -> tup
 
 def _with_text_ids(source: Any, row_id: str | None) -> Any:
     """A pandas frame with its whole-number ids as text, since the reader's float64 does not hold all of them."""
-    if hasattr(source, "iloc") and row_id in source.columns and getattr(source[row_id].dtype, "kind", "O") in "iu":
+    if (
+        row_id is not None
+        and hasattr(source, "iloc")
+        and row_id in source.columns
+        and getattr(source[row_id].dtype, "kind", "O") in "iu"
+    ):
         return source.assign(**{row_id: source[row_id].astype("string")})
     return source
 

@@ -190,7 +190,7 @@ def test_prepare_folder_refuses_a_read_only_folder(tmp_path: Path) -> None:
 
 
 def test_prepare_folder_removes_results_only(tmp_path: Path) -> None:
-    for name in (*RESULTS, "model.partial", "table.csv"):
+    for name in (*RESULTS, "model.share.partial", "report.json.partial", "table.csv"):
         (tmp_path / name).write_text("")
     prepare_folder(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]

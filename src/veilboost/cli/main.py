@@ -14,6 +14,8 @@ from veilboost.cli import demo, describe, roles, train
 from veilboost.errors import VeilboostError
 from veilboost.version import __version__
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="veilboost",
     help="XGBoost models on data that nobody is allowed to see.",
@@ -41,7 +43,7 @@ def main() -> None:
         status = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         print("veilboost: interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)
     except Exception as error:
         # Wrong usage comes as an exception of the command-line library that formats its own message.
         message = error.format_message() if hasattr(error, "format_message") else str(error)
@@ -49,4 +51,6 @@ def main() -> None:
             raise
         print(f"veilboost: {' '.join(message.split())}", file=sys.stderr)
         sys.exit(2)
+    if status == _INTERRUPTED:  # the command-line library has caught the interruption
+        print("veilboost: interrupted", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)

@@ -28,6 +28,7 @@ from veilboost.jobs.spec import DEALER, load_job
 
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for results.")]
 Wait = Annotated[float, typer.Option("--wait", metavar="SECONDS", help="How long to wait for the others.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the checkpoints in --out.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 Events = Annotated[
     int, typer.Option("--events", hidden=True, metavar="PID", help="Progress as JSON lines, for this parent process.")
@@ -58,11 +59,12 @@ def party(
     data: Annotated[str, typer.Option("--data", metavar="FILE", help="Its table, CSV or Parquet; - for stdin.")],
     out: Out = None,
     wait: Wait = WAIT_SECONDS,
+    resume: Resume = False,
     quiet: Quiet = False,
     events: Events = 0,
 ) -> None:
     """Take part as a data owner."""
-    with _role(job_file, name, certificates, out, wait, quiet, events) as role:
+    with _role(job_file, name, certificates, out, wait, resume, quiet, events) as role:
         if name not in role.job.party_names:
             raise InputError(f"--name {name}: the job has no such party: it has {', '.join(role.job.party_names)}")
         source: Any = Path(data)
@@ -76,11 +78,12 @@ def dealer(
     certificates: Certificates,
     out: Out = None,
     wait: Wait = WAIT_SECONDS,
+    resume: Resume = False,
     quiet: Quiet = False,
     events: Events = 0,
 ) -> None:
     """Hand out correlated randomness; sees no data."""
-    with _role(job_file, DEALER, certificates, out, wait, quiet, events) as role:
+    with _role(job_file, DEALER, certificates, out, wait, resume, quiet, events) as role:
         _finish(run_dealer(role), events, quiet)
 
 
@@ -89,11 +92,12 @@ def analyst(
     certificates: Certificates,
     out: Out = None,
     wait: Wait = WAIT_SECONDS,
+    resume: Resume = False,
     quiet: Quiet = False,
     events: Events = 0,
 ) -> None:
     """Receive the model; sees no data."""
-    with _role(job_file, None, certificates, out, wait, quiet, events) as role:
+    with _role(job_file, None, certificates, out, wait, resume, quiet, events) as role:
         if role.name in role.job.party_names:
             raise InputError(
                 f"the analyst {role.name} is one of the parties: run 'veilboost party --name {role.name}' instead"
@@ -113,10 +117,12 @@ class _role:  # noqa: N801  a context manager that reads like a function
         certificates: Path,
         out: Path | None,
         wait: float,
+        resume: bool,
         quiet: bool,
         events: int,
     ) -> None:
         self._arguments = (job_file, name, certificates, out, wait)
+        self._resume = resume
         self._quiet, self._events = quiet, events
         self._progress: TreeProgress | None = None
 
@@ -132,7 +138,7 @@ class _role:  # noqa: N801  a context manager that reads like a function
             raise
         self._progress = TreeProgress(job.parameters.n_estimators, self._quiet or bool(self._events)).__enter__()
         on_tree = _emit_tree if self._events else self._progress
-        return Role(job, job.analyst if name is None else name, certificates, out, wait, on_tree)
+        return Role(job, job.analyst if name is None else name, certificates, out, wait, on_tree, self._resume)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._progress is not None:

@@ -22,6 +22,7 @@ def train(
     job_file: JobFile,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")],
     data: Data = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a training that was interrupted.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Train a job with every role as a process of this machine, over TLS."""
@@ -29,7 +30,7 @@ def train(
     files = tables(data)
     check_data_names(job, files)
     with TreeProgress(job.parameters.n_estimators, quiet) as progress:
-        run = run_local(job, job_file, files, out, progress)
+        run = run_local(job, job_file, files, out, progress, resume=resume)
     if not quiet:
         for line in summary(job, run):
             typer.echo(line)

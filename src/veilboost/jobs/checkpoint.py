@@ -2,15 +2,15 @@
 
 An owner keeps the last two, because its peers may have been killed just before they wrote the last. A checkpoint is
 bound to the epoch in which its tree was grown: only owners that have checkpoints of the same tree and epoch can
-continue together. No mask is stored: a resumed training begins a new epoch and draws all masks, permutations and correlations
-anew. The dealer and the analyst need no checkpoint.
+continue together. No mask is stored: a resumed training begins a new epoch and draws all masks, permutations and
+correlations anew. The dealer and the analyst need no checkpoint.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,12 +92,6 @@ class Checkpoints:
 
     def _bound_to(self, number: int) -> bytes:
         return b"veilboost checkpoint %d " % number + self.job_hash + self.table + self.owner.encode()
-
-
-def common_tree(epochs: Sequence[Mapping[int, str]]) -> int:
-    """The last tree after which all owners have a checkpoint of the same epoch; 0 if there is none."""
-    common = set.intersection(*(set(one.items()) for one in epochs))
-    return max((number for number, _ in common), default=0)
 
 
 def digest_of(columns: Sequence[BinnedColumn | None], labels: npt.NDArray[np.float64] | None) -> bytes:

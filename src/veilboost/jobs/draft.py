@@ -34,7 +34,9 @@ def draft_feature(name: str, cells: pl.Series, where: str) -> Feature:
     """
     if cells.dtype.is_nested() or cells.dtype in (pl.Binary, pl.Object):
         kind = cells.dtype.base_type().__name__
-        raise DataError(f"{where}: column '{name}' holds {kind}, not text or numbers: convert the column or leave it out")
+        raise DataError(
+            f"{where}: column '{name}' holds {kind}, not text or numbers: convert the column or leave it out"
+        )
     missing = cells.null_count() > 0
     if cells.dtype == pl.Boolean:
         return Feature(name, Kind.FLAG, (), missing)

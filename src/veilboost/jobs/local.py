@@ -74,6 +74,8 @@ def run_local(
     data: Mapping[str, Path | bytes],
     out: Path,
     on_tree: Callable[[int], None] = lambda number: None,
+    *,
+    resume: bool = False,
 ) -> LocalRun:
     """Run every role of a job and collect the results in a folder.
 
@@ -88,7 +90,9 @@ def run_local(
         earlier run of the job are removed at the start, so that a run that fails leaves no model that looks like its
         own; certs/ with the storage keys stays.
     on_tree
-        Called with the number of trees done: 0 after the setup.
+        Called with the number of trees done: after the setup, then after every tree.
+    resume
+        Whether to continue from the checkpoints in `out`.
 
     Raises
     ------
@@ -105,7 +109,7 @@ def run_local(
     seconds_setup = 0.0
     try:
         for role in job.roles:
-            processes.append(_spawn(job, role, job_file, data.get(role), certificates, out, events))
+            processes.append(_spawn(job, role, job_file, data.get(role), certificates, out, events, resume))
         running = {one.role for one in processes}
         while running:
             one, event = events.get()
@@ -114,7 +118,7 @@ def run_local(
                 if one.process.wait() != 0:
                     raise _cause(processes, one)
             elif event["event"] == "tree" and one.role == job.party_names[0]:
-                if event["number"] == 0:
+                if seconds_setup == 0:
                     seconds_setup = time.perf_counter() - started
                 on_tree(event["number"])
             elif event["event"] == "done":
@@ -165,11 +169,13 @@ def _spawn(
     certificates: Path,
     out: Path,
     events: queue.Queue[tuple[_Process, dict[str, Any] | None]],
+    resume: bool,
 ) -> _Process:
     kind = "dealer" if role == DEALER else "party" if role in job.party_names else "analyst"
     command = [sys.executable, "-m", "veilboost", kind, str(job_file), "--certs", str(certificates), "--out", str(out)]
     command += ["--name", role] if kind == "party" else []
     command += ["--events", str(os.getpid())]
+    command += ["--resume"] if resume else []
     if source is not None:
         command += ["--data", "-" if isinstance(source, bytes) else str(source)]
     one = _Process(

@@ -13,8 +13,9 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 
 from veilboost.errors import InputError, VeilboostError
 from veilboost.jobs.certificates import load_storage_key, load_tls
+from veilboost.jobs.checkpoint import Checkpoints, digest_of
 from veilboost.jobs.model_share import save_share
 from veilboost.jobs.spec import DEALER, Job
 from veilboost.mpc.handshake import Meeting, dealer_session, greet, owner_session
@@ -36,7 +38,8 @@ from veilboost.trees.xgboost_json import save_model
 from veilboost.version import __version__
 from veilboost.xorboost.candidates import CandidateSpace
 from veilboost.xorboost.reveal import receive_reveal, reveal_to
-from veilboost.xorboost.train import TrainingTask, train
+from veilboost.xorboost.state import hollow_state
+from veilboost.xorboost.train import TrainingState, TrainingTask, train
 
 #: How long a role waits for the others, unless told otherwise.
 WAIT_SECONDS = 600.0
@@ -109,7 +112,9 @@ class Role:
     wait_seconds
         How long to wait for the others.
     on_tree
-        Called with the number of trees done: 0 after the setup.
+        Called with the number of trees done: after the setup, then after every tree.
+    resume
+        Whether to continue from checkpoints, which need `out`.
     """
 
     job: Job
@@ -118,6 +123,7 @@ class Role:
     out: Path | None = None
     wait_seconds: float = WAIT_SECONDS
     on_tree: Callable[[int], None] = lambda number: None
+    resume: bool = False
 
 
 def run_party(role: Role, source: Source, where: str) -> Outcome:
@@ -153,15 +159,28 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
     if role.name == job.analyst and role.out is None:
         raise InputError(f"{role.name} is the analyst too: add --out DIR, where the model goes")
     directory = _folder(role)
-    with _meeting(role, table.rows) as (transport, meeting, outcome):
+    checkpoints = None
+    if directory is not None:
+        checkpoints = Checkpoints(directory, key, job.job_hash(), role.name, digest_of(columns, table.label))
+    elif role.resume:
+        raise InputError("--resume needs --out DIR, the folder with the checkpoints")
+    offered = checkpoints.epochs() if checkpoints is not None and role.resume else None
+    with _meeting(role, table.rows, offered) as (transport, meeting, outcome):
         session = owner_session(transport, job.party_names, DEALER, meeting)
-        forest = train(session, task, columns, table.label, _timed(role, outcome))
+        state, keep = None, _forget
+        if checkpoints is not None:
+            keep = partial(_keep, checkpoints, meeting.context)
+            if meeting.trees_done:
+                state = checkpoints.load(meeting.trees_done, task, session.me)
+        forest = train(session, task, columns, table.label, _timed(role, outcome), state=state, keep=keep)
         outcome.model = reveal_to(session, task, forest, job.analyst)
         outcome.rounds, outcome.ledger = session.rounds, session.ledger
         if directory is not None:
             with _writing(directory):
                 save_share(directory, task, forest, key, job.job_hash(), role.name)
     _write(role, directory, outcome)
+    if checkpoints is not None:
+        checkpoints.clear()
     return outcome
 
 
@@ -172,7 +191,8 @@ def run_dealer(role: Role) -> Outcome:
     with _meeting(role, None) as (transport, meeting, outcome):
         task = training_task(job, meeting.rows)
         session = dealer_session(transport, job.party_names, meeting)
-        forest = train(session, task, [None] * len(job.features), None, _timed(role, outcome))
+        state = hollow_state(task, meeting.trees_done) if meeting.trees_done else None
+        forest = train(session, task, [None] * len(job.features), None, _timed(role, outcome), state=state)
         reveal_to(session, task, forest, job.analyst)
         outcome.ledger = session.ledger
     _write(role, directory, outcome)
@@ -187,6 +207,15 @@ def run_analyst(role: Role) -> Outcome:
         outcome.model = receive_reveal(transport, job.party_names, training_task(job, meeting.rows))
     _write(role, directory, outcome)
     return outcome
+
+
+def _keep(checkpoints: Checkpoints, epoch: bytes, state: TrainingState) -> None:
+    with _writing(checkpoints.directory):
+        checkpoints.keep(state, epoch)
+
+
+def _forget(state: TrainingState) -> None:
+    """Keep no checkpoint."""
 
 
 def training_task(job: Job, rows: int) -> TrainingTask:
@@ -213,7 +242,9 @@ def end_with_parent(parent: int) -> None:
 
 
 @contextlib.contextmanager
-def _meeting(role: Role, rows: int | None) -> Iterator[tuple[TlsTransport, Meeting, Outcome]]:
+def _meeting(
+    role: Role, rows: int | None, checkpoints: Mapping[int, str] | None = None
+) -> Iterator[tuple[TlsTransport, Meeting, Outcome]]:
     """Connect, greet, and take leave; with a reason if something goes wrong in between."""
     job = role.job
     contexts = load_tls(role.certificates, role.name)
@@ -223,7 +254,7 @@ def _meeting(role: Role, rows: int | None) -> Iterator[tuple[TlsTransport, Meeti
     transport = connect(role.name, job.roles, addresses, contexts, listener, role.wait_seconds)
     outcome = Outcome(role.name)
     try:
-        meeting = greet(transport, job.party_names, job.job_hash(), rows)
+        meeting = greet(transport, job.party_names, job.job_hash(), rows, checkpoints)
         yield transport, meeting, outcome
     except BaseException as error:
         transport.close(str(error) if isinstance(error, VeilboostError) else f"{role.name} failed")
@@ -233,12 +264,12 @@ def _meeting(role: Role, rows: int | None) -> Iterator[tuple[TlsTransport, Meeti
 
 
 def _timed(role: Role, outcome: Outcome) -> Callable[[int], None]:
-    last = time.perf_counter()
+    last: float | None = None
 
     def on_tree(number: int) -> None:
         nonlocal last
         now = time.perf_counter()
-        if number == 0:
+        if last is None:
             outcome.seconds_setup = now - _STARTED
         else:
             outcome.seconds_per_tree.append(now - last)
@@ -270,8 +301,8 @@ def prepare_folder(directory: Path) -> None:
         if not os.access(directory, os.W_OK | os.X_OK):
             raise PermissionError(13, "not writable")
         for name in RESULTS:
-            (directory / name).unlink(missing_ok=True)
-            (directory / name).with_suffix(".partial").unlink(missing_ok=True)
+            for one in (directory / name, directory / f"{name}.partial"):
+                one.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -312,6 +343,6 @@ def settings(job: Job) -> dict[str, Any]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON at once or not at all."""
-    partial = path.with_suffix(".partial")
+    partial = path.with_name(f"{path.name}.partial")
     partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     partial.replace(path)

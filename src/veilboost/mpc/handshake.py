@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
 from secrets import token_bytes
@@ -41,6 +41,9 @@ class Greeting:
         Rows of an owner's table; None for others.
     version
         Of veilboost.
+    checkpoints
+        Of an owner that wants to continue: number of trees and epoch, hexadecimal, of each checkpoint that it has. None
+        for others.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Greeting:
     nonce: str
     rows: int | None
     version: str
+    checkpoints: dict[str, str] | None = None
 
     def to_bytes(self) -> bytes:
         return json.dumps(self.__dict__, sort_keys=True).encode()
@@ -60,6 +64,7 @@ class Greeting:
             sound = all(isinstance(getattr(greeting, key), str) for key in ("name", "job", "nonce", "version"))
             sound = sound and (greeting.rows is None or (type(greeting.rows) is int and greeting.rows > 0))
             sound = sound and len(greeting.nonce) == 64 and greeting.version.isprintable()
+            sound = sound and (greeting.checkpoints is None or _are_checkpoints(greeting.checkpoints))
         except (ValueError, TypeError, RecursionError):
             sound = False
         if not sound or greeting.name != peer:
@@ -77,14 +82,28 @@ class Meeting:
         Hash of job and epoch: what all keys of this run are bound to.
     rows
         Rows of every owner's table.
+    trees_done
+        After how many trees all continue; 0 at a start from the beginning.
     """
 
     context: bytes
     rows: int
+    trees_done: int = 0
 
 
-def greet(transport: Transport, owners: Sequence[str], job_hash: bytes, rows: int | None) -> Meeting:
+def greet(
+    transport: Transport,
+    owners: Sequence[str],
+    job_hash: bytes,
+    rows: int | None,
+    checkpoints: Mapping[int, str] | None = None,
+) -> Meeting:
     """Exchange greetings with all peers.
+
+    Parameters
+    ----------
+    checkpoints
+        At an owner that wants to continue: the epoch of its checkpoint after each tree.
 
     Raises
     ------
@@ -96,8 +115,10 @@ def greet(transport: Transport, owners: Sequence[str], job_hash: bytes, rows: in
     1. Everybody sends everybody name, job hash, version, 32 fresh random bytes and, for owners, the number of rows.
     2. The epoch is the hash of all names and random bytes, in order of the names.
     3. Everybody sends everybody the hash of job and epoch; all must be equal.
+    4. A resumed training continues after the last tree of which all owners have a checkpoint of the same epoch.
     """
-    own = Greeting(transport.name, job_hash.hex(), token_bytes(32).hex(), rows, __version__)
+    offered = None if checkpoints is None else {str(number): epoch for number, epoch in checkpoints.items()}
+    own = Greeting(transport.name, job_hash.hex(), token_bytes(32).hex(), rows, __version__, offered)
     greetings = {own.name: own}
     for peer in transport.peers:
         transport.send(peer, _octets(own.to_bytes()))
@@ -116,7 +137,7 @@ def greet(transport: Transport, owners: Sequence[str], job_hash: bytes, rows: in
     for peer in transport.peers:
         if not compare_digest(transport.receive(peer, len(context)).tobytes(), context):
             raise PeerMismatch(f"{peer} has met other participants than {own.name}: restart all of them")
-    return Meeting(context, rows_known)
+    return Meeting(context, rows_known, _common_tree({name: greetings[name].checkpoints for name in owners}))
 
 
 def owner_session(transport: Transport, owners: Sequence[str], dealer: str, meeting: Meeting) -> OwnerSession:
@@ -162,6 +183,24 @@ def _compare(own: Greeting, other: Greeting) -> None:
         raise PeerMismatch(
             f"{other.name} and {own.name} have different job files: give both the same file, byte for byte"
         )
+
+
+def _are_checkpoints(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        number.isdecimal() and isinstance(epoch, str) and len(epoch) == 64 for number, epoch in value.items()
+    )
+
+
+def _common_tree(offered: Mapping[str, Mapping[str, str] | None]) -> int:
+    """The last tree of which all owners have a checkpoint of the same epoch; 0 if there is none."""
+    resuming = [name for name, checkpoints in offered.items() if checkpoints is not None]
+    if not resuming:
+        return 0
+    for name, checkpoints in offered.items():
+        if checkpoints is None:
+            raise PeerMismatch(f"{resuming[0]} resumes but {name} does not: start all parties with --resume, or none")
+    common = set.intersection(*(set((checkpoints or {}).items()) for checkpoints in offered.values()))
+    return max((int(number) for number, _ in common), default=0)
 
 
 def _agreed_rows(counts: dict[str, int | None]) -> int:

@@ -56,6 +56,7 @@ def listen(name: str, host: str, port: int) -> socket.socket:
     InputError
         When it is in use or not an address of this machine.
     """
+    listener: socket.socket | None = None
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -63,6 +64,7 @@ def listen(name: str, host: str, port: int) -> socket.socket:
         listener.bind((host, port))
         listener.listen(64)
     except OSError as error:
+        _close(listener)
         reason = error.strerror or str(error)
         raise InputError(
             f"{name} cannot listen at {host}:{port} ({reason}): stop the program that uses the port, "
