@@ -14,6 +14,9 @@ EDGES = (0, 1, -1, 2, -2, 2**31, -(2**31), 2**62 - 1, 2**62, -(2**62), -(2**62) 
 #: Every example is a whole run of two to five owners and a dealer.
 FEW = settings(max_examples=12, deadline=None)
 
+#: Examples that cost next to nothing; without a deadline, because a busy machine is not a fault.
+QUICK = settings(deadline=None)
+
 owners = st.sampled_from([2, 3, 5])
 
 

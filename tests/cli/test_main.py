@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from tests.processes.support import make_case, veilboost
+
 from veilboost import __version__
 from veilboost.cli import main
 

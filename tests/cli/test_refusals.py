@@ -6,8 +6,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-
 from tests.processes.support import LABEL, Case, make_case, refusal, veilboost
+
 from veilboost.cli import main
 from veilboost.jobs.certificates import write_certificates
 

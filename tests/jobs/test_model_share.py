@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-
 from tests.processes.support import Case, make_case, run_roles
+
 from veilboost.errors import InputError
 from veilboost.jobs.certificates import load_storage_key
 from veilboost.jobs.model_share import FILE_NAME, load_share

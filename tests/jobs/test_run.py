@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 import xgboost
-
 from tests.processes.support import Case, draw_rows, make_case, run_roles
+
 from veilboost.errors import DataError, InputError, PeerMismatch
 from veilboost.jobs.certificates import load_storage_key
 from veilboost.jobs.model_share import load_share

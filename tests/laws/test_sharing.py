@@ -5,18 +5,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.network import run, secret, secret_bits
-from tests.strategies import EDGES, FEW, Ints, bits, integers, owners, pairs
+from tests.strategies import EDGES, FEW, QUICK, Ints, bits, integers, owners, pairs
 
 from veilboost.mpc.ring import pack_bits, to_ring, to_signed, unpack_bits
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, concatenate, reveal, share, stack
 
 
+@QUICK
 @given(value=integers(), count=st.integers(1, 6))
 def test_reveal_inverts_share(value: Ints, count: int) -> None:
     assert np.array_equal(reveal(share(value, count)), value)
 
 
+@QUICK
 @given(count=st.integers(1, 5), shape=st.sampled_from([(), (3,), (2, 3), (0,)]))
 def test_shares_keep_the_shape(count: int, shape: tuple[int, ...]) -> None:
     parts = share(np.full(shape, -5), count)
@@ -34,11 +36,13 @@ def test_all_shares_but_one_are_uniform(left_out: int) -> None:
     assert statistic < 400  # 255 degrees of freedom: exceeded with a probability of 1e-8
 
 
+@QUICK
 @given(value=integers())
 def test_ring_elements_are_twos_complement(value: Ints) -> None:
     assert np.array_equal(to_signed(to_ring(value)), value)
 
 
+@QUICK
 @given(value=bits(3))
 def test_packing_bits_is_invertible(value: np.ndarray) -> None:
     assert np.array_equal(unpack_bits(pack_bits(value), value.shape[1]), value)

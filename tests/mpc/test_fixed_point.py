@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.strategies import QUICK
 
 from veilboost.errors import InputError
 from veilboost.mpc.fixed_point import decode, encode
 
 
+@QUICK
 @given(real=st.floats(-1000, 1000), bits=st.integers(0, 50))
 def test_encoding_rounds_to_the_nearest(real: float, bits: int) -> None:
     assert abs(decode(encode([real], bits), bits)[0] - real) <= 2.0 ** -(bits + 1)

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from tests.network import DEALER, join, owner_names
+
 from veilboost.errors import PeerMismatch, ProtocolError
 from veilboost.mpc import handshake
 from veilboost.mpc.handshake import Greeting, Meeting, dealer_session, greet, owner_session

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.strategies import Ints, integers
+from tests.strategies import QUICK, Ints, integers
 
 from veilboost.mpc import kernels
 from veilboost.mpc.ring import unpack_bits
 
 
+@QUICK
 @given(value=integers(size=st.integers(1, 200)), width=st.integers(1, 64))
 def test_transposed_bits(value: Ints, width: int) -> None:
     words = value.view(np.uint64)

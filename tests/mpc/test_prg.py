@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.strategies import QUICK
 
 from veilboost.mpc import prg
 from veilboost.mpc.prg import KEY_BYTES, Stream, derive_key
@@ -54,6 +55,7 @@ def test_derived_keys(case: dict) -> None:
     assert derive_key(bytes.fromhex(case["secret"]), bytes.fromhex(case["context"])).hex() == case["key"]
 
 
+@QUICK
 @given(secret=st.binary(min_size=1, max_size=80), context=st.binary(max_size=80))
 def test_derived_keys_are_hkdf(secret: bytes, context: bytes) -> None:
     extracted = hmac.digest(bytes(32), secret, hashlib.sha256)
@@ -61,6 +63,7 @@ def test_derived_keys_are_hkdf(secret: bytes, context: bytes) -> None:
     assert len(derive_key(secret, context)) == KEY_BYTES
 
 
+@QUICK
 @given(sizes=st.lists(st.integers(0, 70), max_size=6))
 def test_a_stream_goes_on_where_it_stopped(sizes: list[int]) -> None:
     stream, whole = Stream(KEY, 7), Stream(KEY, 7).octets(sum(sizes))

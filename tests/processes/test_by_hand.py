@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-
 from tests.processes.support import Started, make_case, refusal, role_command, started, veilboost
+
 from veilboost.tables.table import encode_frame
 from veilboost.trees.xgboost_json import load_model
 

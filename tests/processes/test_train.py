@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xgboost
-
 from tests.jobs.test_run import join_shares
 from tests.processes.support import Case, make_case, refusal, veilboost
+
 from veilboost.jobs.certificates import load_storage_key
 from veilboost.jobs.model_share import load_share
 from veilboost.jobs.spec import DEALER

@@ -3,12 +3,14 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.strategies import QUICK
 
 from veilboost.errors import InputError
 from veilboost.mpc.protocols.pack import HIGH_BITS
 from veilboost.splitting.scales import Scales, choose_scales
 
 
+@QUICK
 @given(
     rows=st.integers(1, 600_000),
     largest_gradient=st.floats(0.5, 20),
@@ -41,6 +43,7 @@ def test_what_does_not_fit_is_refused(rows: int, reg_lambda: float) -> None:
         choose_scales(rows, 1.0, 0.25, reg_lambda)
 
 
+@QUICK
 @given(rows=st.integers(1, 10**6), least=st.floats(0, 100))
 def test_least_hessian_tolerates_rounding_and_nothing_more(rows: int, least: float) -> None:
     scales = choose_scales(rows, 1.0, 0.25, 1.0)

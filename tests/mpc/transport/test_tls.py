@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from tests.processes.support import free_ports
+
 from veilboost.errors import InputError, ParticipantError, PeerLost, PeerMismatch, ProtocolError
 from veilboost.jobs.certificates import load_tls, write_certificates
 from veilboost.mpc.transport import tls
