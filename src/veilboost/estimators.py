@@ -125,6 +125,7 @@ class _XORBoost:
         features: Sequence[Feature] | None,
         label_range: tuple[float, float] | None,
     ) -> Self:
+        self.__dict__.pop("ensemble_", None)  # no old model beside new classes if this fails
         given = self.get_params()
         parameters = parameters_from(
             {"objective": self._objective} | {k: v for k, v in given.items() if v is not None}
@@ -255,7 +256,8 @@ class XORBoostClassifier(_XORBoost):
 
     def predict(self, frame: Any) -> npt.NDArray[Any]:
         """The more probable class of each row."""
-        return np.asarray(self.classes_[(self._raw_predictions(frame) > 0.5).astype(np.int64)])
+        positive = self._raw_predictions(frame) > 0.5
+        return np.asarray(self.classes_[positive.astype(np.int64)])
 
     def score(self, frame: Any, y: npt.ArrayLike) -> float:
         """Accuracy."""

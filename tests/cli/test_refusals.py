@@ -121,7 +121,7 @@ def with_cell(column: str, text: str, row: int = 7) -> Callable[[pl.DataFrame], 
     ("party", "change", "expected"),
     [
         ("north", lambda table: table.drop("age"), "'age'"),
-        ("north", with_cell("age", ""), 'row 7, column \'age\': the cell is empty: fill it, or declare the column'),
+        ("north", with_cell("age", ""), "row 7, column 'age': the cell is empty: fill it, or declare the column"),
         ("north", with_cell("age", "inf"), "row 7, column 'age': the number is infinite"),
         ("north", with_cell("age", "1e39"), "row 7, column 'age': the number is infinite or beyond"),
         ("north", with_cell("age", f"{SECRET} years"), "row 7, column 'age': is not a number"),
@@ -206,7 +206,9 @@ def test_certificates(refused: Refused, case: Case, tmp_path: Path) -> None:
     line = refused("dealer", case.path, "--certs", tmp_path / "none")
     assert f"{tmp_path / 'none' / 'ca.pem'}: there is no such file: make it with 'veilboost certs'" in line
     (case.certificates / "dealer.pem").write_bytes((case.certificates / "north.pem").read_bytes())
-    assert "dealer.pem: is the certificate of another role" in refused("dealer", case.path, "--certs", case.certificates)
+    assert "dealer.pem: is the certificate of another role" in refused(
+        "dealer", case.path, "--certs", case.certificates
+    )
     write_certificates(["north", "dealer"], tmp_path / "other")
     (case.certificates / "ca.pem").write_bytes((tmp_path / "other" / "ca.pem").read_bytes())
     line = refused("party", case.path, "--name", "north", "--data", case.file("north"), "--certs", case.certificates)

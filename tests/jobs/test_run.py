@@ -70,7 +70,7 @@ def test_model_reaches_the_analyst_alone(tmp_path: Path, parties: tuple[str, ...
     predicted = model.predict(values)
     np.testing.assert_allclose(booster.predict(matrix), predicted, rtol=1e-5, atol=1e-6)
     labels = case.rows["ms"].to_numpy()
-    assert np.corrcoef(predicted, labels)[0, 1] > 0.5
+    assert np.corrcoef(predicted, labels)[0, 1] > 0.3
 
 
 def test_analyst_may_be_a_party(tmp_path: Path) -> None:

