@@ -118,7 +118,7 @@ def test_frames_of_any_kind_are_predicted_alike(classifier: XORBoostClassifier) 
     np.testing.assert_array_equal(classifier.predict_proba(polars), expected)
     one = polars.head(1).with_columns(pl.lit("elsewhere").alias("referral"), pl.lit(None).alias("dose"))
     assert classifier.predict(one).shape == (1,)
-    with pytest.raises(DataError, match="X: .*'age'"):
+    with pytest.raises(DataError, match=r"X: .*'age'"):
         classifier.predict(table.drop(columns="age"))
 
 

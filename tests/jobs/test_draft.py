@@ -66,7 +66,7 @@ def test_too_many_texts_are_refused() -> None:
 
 @pytest.mark.parametrize("cells", [pl.Series([[1], [2]]), pl.Series([b"a", b"b"]), pl.Series([{"a": 1}])])
 def test_cells_that_are_no_numbers_or_text_are_refused(cells: pl.Series) -> None:
-    with pytest.raises(DataError, match="table: column 'x' holds .*, not text or numbers"):
+    with pytest.raises(DataError, match=r"table: column 'x' holds .*, not text or numbers"):
         draft_feature("x", cells, "table")
 
 

@@ -28,7 +28,7 @@ def test_tables_as_bytes_and_progress(tmp_path: Path) -> None:
     assert (out / "model.json").is_file()
     keys = {path: path.read_bytes() for path in (out / "certs").iterdir()}
     bad = {**tables, "north": b"age\n1\n"}
-    with pytest.raises(InputError, match="table of north: .*'smoker'"):
+    with pytest.raises(InputError, match=r"table of north: .*'smoker'"):
         run_local(case.job, case.path, bad, out)
     assert {path: path.read_bytes() for path in (out / "certs").iterdir()} == keys
     assert not list(out.rglob("model.*"))

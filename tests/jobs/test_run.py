@@ -170,13 +170,13 @@ def test_results_of_an_earlier_run_are_removed_at_the_start(tmp_path: Path) -> N
 
 def test_analyst_without_owners_gives_up(tmp_path: Path) -> None:
     case = make_case(tmp_path)
-    with pytest.raises(Exception, match="north does not answer at 127.0.0.1"):
+    with pytest.raises(Exception, match=r"north does not answer at 127.0.0.1"):
         run_analyst(Role(case.job, "university", case.certificates, None, wait_seconds=0.3))
 
 
 def test_prepare_folder_refuses_a_file(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
-    with pytest.raises(InputError, match="out: cannot be written .*: choose another folder with --out"):
+    with pytest.raises(InputError, match=r"out: cannot be written .*: choose another folder with --out"):
         prepare_folder(tmp_path / "out")
     with pytest.raises(InputError, match="below: cannot be written"):
         prepare_folder(tmp_path / "out" / "below")

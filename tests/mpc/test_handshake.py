@@ -155,7 +155,7 @@ def test_greeting_survives_the_way() -> None:
     ],
 )
 def test_malformed_greeting_is_refused(data: bytes) -> None:
-    with pytest.raises(ProtocolError, match="^owner1 sent a greeting that cannot be read"):
+    with pytest.raises(ProtocolError, match=r"^owner1 sent a greeting that cannot be read"):
         Greeting.from_bytes(data, "owner1")
 
 

@@ -23,7 +23,7 @@ from veilboost.splitting.scales import Scales
 from veilboost.trees.parameters import Parameters
 
 #: Fraction bits of optimal weights.
-WEIGHT_BITS = 28
+WEIGHT_BITS = 26
 
 #: The less preferred direction of the missing rows loses against the other unless its score is larger by this part:
 #: about ten times what rounding explains, half a per mille of the gain.

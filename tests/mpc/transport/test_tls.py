@@ -241,7 +241,7 @@ def test_hanging_up_never_drops_the_encryption(place: Place) -> None:
         outgoing = transports["north"]._channels["south"].outgoing
         hang_up(outgoing)
         assert outgoing.version() == "TLSv1.3"
-        with pytest.raises(OSError, match="."):
+        with pytest.raises(OSError, match=r"."):
             for _ in range(3):
                 outgoing.sendall(b"secret")
 
@@ -275,7 +275,7 @@ def test_unexpected_frame_is_refused(raw: Raw, kind: int, sequence: int, payload
     raw.send(DATA, 0, bytes(8))
     raw.send(kind, sequence, payload, size)
     raw.north.receive("south", 8)
-    with pytest.raises(ProtocolError, match="^south sent an unexpected frame at step 1: "):
+    with pytest.raises(ProtocolError, match=r"^south sent an unexpected frame at step 1: "):
         raw.north.receive("south", 8)
 
 
@@ -289,7 +289,7 @@ def test_overlong_text_is_refused(raw: Raw) -> None:
 def test_end_in_the_middle_of_a_frame(raw: Raw, sent: bytes) -> None:
     raw.outgoing.sendall(sent)
     raw.outgoing.close()
-    with pytest.raises(PeerLost, match="^lost the connection to south$"):
+    with pytest.raises(PeerLost, match=r"^lost the connection to south$"):
         raw.north.receive("south", 8)
 
 
@@ -297,7 +297,7 @@ def test_bytes_that_are_not_tls(raw: Raw) -> None:
     """Somebody on the way injects bytes: the connection ends, nothing of them is believed."""
     with socket.socket(fileno=socket.dup(raw.outgoing.fileno())) as plain:
         plain.sendall(struct.pack("<BxxxIQ", DATA, 0, 8) + bytes(8))
-        with pytest.raises(PeerLost, match="^lost the connection to south$"):
+        with pytest.raises(PeerLost, match=r"^lost the connection to south$"):
             raw.north.receive("south", 8)
 
 
@@ -339,7 +339,7 @@ def test_wrong_participant_at_an_address_is_refused(place: Place) -> None:
 
 def test_participant_of_another_job_is_told_so(place: Place) -> None:
     waiting = in_background(lambda: place.connect("north", ("north", "south"), wait_seconds=1))
-    with pytest.raises(PeerMismatch, match="north at .* expects no such participant: give both the same job file"):
+    with pytest.raises(PeerMismatch, match=r"north at .* expects no such participant: give both the same job file"):
         place.connect("dealer", ("north", "dealer"))
     waiting.join()
 
@@ -367,7 +367,7 @@ def test_certificate_of_another_authority_is_refused(place: Place, tmp_path: Pat
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    with pytest.raises(PeerMismatch, match="north at .* shows a certificate of another authority"):
+    with pytest.raises(PeerMismatch, match=r"north at .* shows a certificate of another authority"):
         other.connect("dealer", ("north", "dealer"))
     waiting.join()
     (failure,) = failures
@@ -459,10 +459,10 @@ def test_who_gives_up_the_meeting_says_why(place: Place) -> None:
     with ThreadPoolExecutor(2) as pool:
         patient = pool.submit(place.connect, "south", wait_seconds=60)
         impatient = pool.submit(place.connect, "north", wait_seconds=1.0)
-        with pytest.raises(PeerLost, match="^dealer did not connect within 1 seconds"):
+        with pytest.raises(PeerLost, match=r"^dealer did not connect within 1 seconds"):
             impatient.result()
         begin = time.monotonic()
-        with pytest.raises(PeerLost, match="^north stopped: dealer did not connect within 1 seconds"):
+        with pytest.raises(PeerLost, match=r"^north stopped: dealer did not connect within 1 seconds"):
             patient.result()
         assert time.monotonic() - begin < 5
 
