@@ -94,7 +94,7 @@ def test_drafted_job_is_a_job() -> None:
 
 
 def thyroid(rows: int) -> dict[str, pl.DataFrame]:
-    """A mixture as in records of thyroid disease: flags as t and f, hormones with gaps, referral sources, a constant."""
+    """A mixture as in records of thyroid disease: flags as t and f, hormones with gaps, an empty column."""
     rng = np.random.default_rng(8)
     tsh = rng.lognormal(0.5, 1, rows)
     sick = tsh * rng.lognormal(0, 0.3, rows) > 3

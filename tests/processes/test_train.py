@@ -1,6 +1,7 @@
 """`veilboost train`: real processes over TLS, three owners."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -105,7 +106,8 @@ def test_port_in_use(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_demo() -> None:
-    result = veilboost("demo", timeout=180)
+    result = veilboost("demo", timeout=60)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "with all columns, none of them shown to anybody (veilboost)" in result.stdout
-    assert "with all columns pooled in one table (XGBoost)" in result.stdout
+    (ours,) = re.findall(r"(0\.\d{3})\s+with all columns, none of them shown", result.stdout)
+    (theirs,) = re.findall(r"(0\.\d{3})\s+with all columns pooled in one table", result.stdout)
+    assert abs(float(ours) - float(theirs)) < 0.02

@@ -376,7 +376,7 @@ def test_certificate_of_another_authority_is_refused(place: Place, tmp_path: Pat
 
 
 def test_strangers_get_nowhere_and_disturb_nobody(place: Place, tmp_path: Path) -> None:
-    """No certificate, another authority's, garbage, half a handshake, another role, a wrong first byte; then the real peers."""
+    """No certificate, another authority's, garbage, half a handshake, another role, a wrong first byte; then peers."""
     other = Place(tmp_path / "other")
     other.addresses = place.addresses
     with ThreadPoolExecutor(3) as pool:
