@@ -1,4 +1,4 @@
-"""Thyroid disease (9,172 patients, 29 columns) split by columns over three owners: AUC beside XGBoost's, time and bytes.
+"""Thyroid disease (9,172 patients, 29 columns), columns split over three owners: AUC beside XGBoost's, time, bytes.
 
     python benchmarks/thyroid.py path/to/thyroid_uci.csv
 
