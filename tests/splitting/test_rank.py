@@ -7,8 +7,8 @@ import pytest
 from tests.network import run, secret
 
 from veilboost.mpc.session import Session
-from veilboost.splitting.gain import WEIGHT_BITS, absolute, at_least, rank, side_scores
-from veilboost.splitting.scales import Scales, choose_scales
+from veilboost.splitting.gain import absolute, at_least, rank, side_scores
+from veilboost.splitting.scales import WEIGHT_BITS, Scales, choose_scales
 from veilboost.trees.exact_splits import score
 from veilboost.trees.parameters import Parameters
 

@@ -8,8 +8,7 @@ from tests.network import run, secret, secret_bits
 
 from veilboost.mpc.session import Session
 from veilboost.splitting import search
-from veilboost.splitting.gain import WEIGHT_BITS
-from veilboost.splitting.scales import choose_scales
+from veilboost.splitting.scales import WEIGHT_BITS, choose_scales
 from veilboost.splitting.search import Candidates, conjunction_of, find_splits, repeat_bits
 from veilboost.trees.parameters import Parameters
 

@@ -136,6 +136,8 @@ class _role:  # noqa: N801  a context manager that reads like a function
         except VeilboostError as error:
             self._tell(error)
             raise
+        if not 0 <= wait < float("inf"):
+            raise InputError(f"--wait {wait}: give a number of seconds, 0 or more")
         self._progress = TreeProgress(job.parameters.n_estimators, self._quiet or bool(self._events)).__enter__()
         on_tree = _emit_tree if self._events else self._progress
         return Role(job, job.analyst if name is None else name, certificates, out, wait, on_tree, self._resume)
@@ -157,7 +159,9 @@ def _finish(outcome: Outcome, events: int, quiet: bool) -> None:
         _emit({"event": "done", "outcome": outcome.to_dict()})
     elif not quiet:
         sent = sum(outcome.bytes_sent.values()) / 1e6
-        typer.echo(f"{outcome.role}: done, {sent:.1f} MB sent, {len(outcome.ledger)} values disclosed to the analyst")
+        disclosed = f"{len(outcome.ledger)} arrays disclosed to the analyst"
+        what = "the model is in model.json" if outcome.model else disclosed
+        typer.echo(f"{outcome.role}: done, {sent:.1f} MB sent, {what}")
 
 
 def _emit_tree(number: int) -> None:

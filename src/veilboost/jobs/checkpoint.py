@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +42,10 @@ class Checkpoints:
     """
 
     directory: Path
-    key: bytes
+    key: bytes = field(repr=False)
     job_hash: bytes
     owner: str
-    table: bytes
+    table: bytes = field(repr=False)
 
     def keep(self, state: TrainingState, epoch: bytes) -> None:
         """Write the state after its last tree, and remove what is no longer needed."""

@@ -17,7 +17,7 @@ from veilboost.tables.schema import Feature, Kind
 
 _FLAG_WORDS = frozenset({"0", "1", "0.0", "1.0", "true", "false", "t", "f", "yes", "no"})
 #: Numbers of which at least this part are different count as continuous.
-_CONTINUOUS_PART = 0.25
+_CONTINUOUS_PART = 0.9
 #: Text columns with more levels than this are rather names or remarks than categories.
 MOST_LEVELS = 256
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")

@@ -14,7 +14,7 @@ from veilboost.tables.schema import Feature, Kind
 MAX_LEVELS: Final = 4096
 
 #: Names that stand for something else in a job or among its certificates.
-RESERVED_NAMES: Final = ("dealer", "ca")
+RESERVED_NAMES: Final = ("dealer", "ca", "certs")
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252})")

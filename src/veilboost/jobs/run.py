@@ -13,15 +13,16 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from veilboost.errors import InputError, VeilboostError
+from veilboost.errors import InputError, ParticipantError
 from veilboost.jobs.certificates import load_storage_key, load_tls
 from veilboost.jobs.checkpoint import Checkpoints, digest_of
 from veilboost.jobs.model_share import save_share
@@ -46,6 +47,12 @@ WAIT_SECONDS = 600.0
 
 #: What a role or `veilboost train` may write, apart from certificates.
 RESULTS = ("model.json", "model.share", "report.json", "ledger.json")
+
+#: How much wider than the labels `label_range` may be.
+_WIDEST_RANGE = 1000
+
+#: What the analyst tells the owners when the model is on its disk.
+_SAVED = b"saved"
 
 _STARTED = time.perf_counter()
 
@@ -150,6 +157,8 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
     )
     task = training_task(job, table.rows)
     _ = task.scales  # refuses more rows than the fixed-point range allows
+    if table.label is not None and job.data.label_range is not None:
+        _check_label_spread(table.label, job.data.label_range, where)
     own = {feature.name for feature in job.features_of(role.name)}
     columns = [
         bin_column(feature, table.values(feature.name), job.parameters.max_bin) if feature.name in own else None
@@ -174,10 +183,14 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
                 state = checkpoints.load(meeting.trees_done, task, session.me)
         forest = train(session, task, columns, table.label, _timed(role, outcome), state=state, keep=keep)
         outcome.model = reveal_to(session, task, forest, job.analyst)
+        if job.analyst == role.name:
+            _keep_model(role, outcome, transport, [name for name in job.party_names if name != role.name])
         outcome.rounds, outcome.ledger = session.rounds, session.ledger
         if directory is not None:
             with _writing(directory):
                 save_share(directory, task, forest, key, job.job_hash(), role.name)
+        if job.analyst != role.name:
+            transport.receive(job.analyst, len(_SAVED))  # until then the checkpoints stay
     _write(role, directory, outcome)
     if checkpoints is not None:
         checkpoints.clear()
@@ -205,6 +218,7 @@ def run_analyst(role: Role) -> Outcome:
     directory = _folder(role)
     with _meeting(role, None) as (transport, meeting, outcome):
         outcome.model = receive_reveal(transport, job.party_names, training_task(job, meeting.rows))
+        _keep_model(role, outcome, transport, job.party_names)
     _write(role, directory, outcome)
     return outcome
 
@@ -212,6 +226,25 @@ def run_analyst(role: Role) -> Outcome:
 def _keep(checkpoints: Checkpoints, epoch: bytes, state: TrainingState) -> None:
     with _writing(checkpoints.directory):
         checkpoints.keep(state, epoch)
+
+
+def _check_label_spread(labels: npt.NDArray[np.float64], label_range: tuple[float, float], where: str) -> None:
+    """Refuse labels that fixed point would hardly tell apart."""
+    spread = float(labels.max() - labels.min())
+    if 0 < spread * _WIDEST_RANGE < label_range[1] - label_range[0]:
+        raise InputError(
+            f"{where}: label_range in the job file is over {_WIDEST_RANGE} times as wide as the labels: "
+            "narrow it, or the model will be coarse"
+        )
+
+
+def _keep_model(role: Role, outcome: Outcome, transport: TlsTransport, owners: Sequence[str]) -> None:
+    """Write the model, and only then tell the owners that it is safe."""
+    if outcome.model is not None and role.out is not None:
+        with _writing(role.out):
+            save_model(outcome.model, role.out / "model.json")
+    for owner in owners:
+        transport.send(owner, np.frombuffer(_SAVED, dtype=np.uint8))
 
 
 def _forget(state: TrainingState) -> None:
@@ -257,7 +290,8 @@ def _meeting(
         meeting = greet(transport, job.party_names, job.job_hash(), rows, checkpoints)
         yield transport, meeting, outcome
     except BaseException as error:
-        transport.close(str(error) if isinstance(error, VeilboostError) else f"{role.name} failed")
+        # What is wrong here may name files of this machine; only what concerns the peers goes to them.
+        transport.close(str(error) if isinstance(error, ParticipantError) else f"{role.name} had to give up")
         raise
     outcome.bytes_sent = dict(transport.bytes_sent)
     transport.close()
@@ -297,11 +331,11 @@ def _folder(role: Role) -> Path | None:
 def prepare_folder(directory: Path) -> None:
     """Make a folder for results, and remove those of an earlier run from it; InputError when it cannot be written."""
     with _writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(directory, os.W_OK | os.X_OK):
             raise PermissionError(13, "not writable")
         for name in RESULTS:
-            for one in (directory / name, directory / f"{name}.partial"):
+            for one in (directory / name, directory / f"{name}.partial", directory / f"{name}.unfinished"):
                 one.unlink(missing_ok=True)
 
 
@@ -320,8 +354,6 @@ def _write(role: Role, directory: Path | None, outcome: Outcome) -> None:
     report = {**outcome.to_dict(), "settings": settings(role.job)}
     ledger = report.pop("ledger")
     with _writing(directory):
-        if outcome.model is not None and role.out is not None:
-            save_model(outcome.model, role.out / "model.json")
         write_json(directory / "report.json", report)
         if ledger:
             write_json(directory / "ledger.json", ledger)

@@ -25,8 +25,14 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 def compiled(*signatures: str) -> Callable[[Kernel], Kernel]:
     """Compile a kernel for the given argument types when the module is loaded, or load it from the cache."""
-    decorate: Any = numba.njit(list(signatures), cache=True, nogil=True)
-    return cast("Callable[[Kernel], Kernel]", decorate)
+
+    def decorate(kernel: Kernel) -> Kernel:
+        try:
+            return cast(Kernel, numba.njit(list(signatures), cache=True, nogil=True)(kernel))
+        except RuntimeError:  # nowhere to keep a cache: neither the installation nor the home folder can be written
+            return cast(Kernel, numba.njit(list(signatures), nogil=True)(kernel))
+
+    return decorate
 
 
 @compiled("void(uint64[::1], uint64[:, ::1])")

@@ -22,8 +22,8 @@ from veilboost.mpc.shares import Shared, SharedBits, stack, stack_bits
 from veilboost.splitting.scales import Scales
 from veilboost.trees.parameters import Parameters
 
-#: Fraction bits of optimal weights.
-WEIGHT_BITS = 26
+#: Public thresholds beyond this are as good as this: no shared sum reaches it.
+_LARGEST_BOUND = 1 << 61
 
 #: The less preferred direction of the missing rows loses against the other unless its score is larger by this part:
 #: about ten times what rounding explains, half a per mille of the gain.
@@ -106,27 +106,27 @@ def side_scores(
     Returns
     -------
     weight
-        -w, before the learning rate, with WEIGHT_BITS fraction bits.
+        -w, before the learning rate, with `scales.weight_bits` fraction bits.
     score
-        With gradient_bits + WEIGHT_BITS fraction bits: T(G)^2 / (H + lambda), or with `max_delta_step`
+        With gradient_bits + weight_bits fraction bits: T(G)^2 / (H + lambda), or with `max_delta_step`
         -(2 G w + (H + lambda) w^2) for the clipped w.
     """
     threshold = _soft_threshold(session, gradient, parameters, scales)
     divisor = hessian + scales.hessian(parameters.reg_lambda)
-    weight = divide(session, threshold, divisor, WEIGHT_BITS + scales.hessian_bits - scales.gradient_bits)
+    weight = divide(session, threshold, divisor, scales.weight_bits + scales.hessian_bits - scales.gradient_bits)
     if not parameters.max_delta_step:
         (score,) = multiply(session, (threshold, weight))
         return weight, score
-    weight = _clip(session, weight, round(parameters.max_delta_step * 2**WEIGHT_BITS))
+    weight = _clip(session, weight, _clamp(parameters.max_delta_step * 2.0**scales.weight_bits))
     (product,) = multiply(session, (divisor, weight))
-    (product,) = truncate(session, (product, WEIGHT_BITS + scales.hessian_bits - scales.gradient_bits))
+    (product,) = truncate(session, (product, scales.weight_bits + scales.hessian_bits - scales.gradient_bits))
     (score,) = multiply(session, (weight, gradient * to_ring(2) - product))
     return weight, score
 
 
 def at_least(session: Session, *tests: tuple[Shared, int]) -> list[SharedBits]:
     """[x >= bound] for arrays of one shape and public bounds, in one batch; seven rounds."""
-    gaps = stack([(value - to_ring(bound)).reshape(value.size) for value, bound in tests])
+    gaps = stack([(value - to_ring(_clamp(bound))).reshape(value.size) for value, bound in tests])
     planes = ~negative_planes(session, gaps)
     return [planes[position] for position in range(len(tests))]
 
@@ -152,7 +152,7 @@ def _rank_by_sides(
 
 def _soft_threshold(session: Session, gradient: Shared, parameters: Parameters, scales: Scales) -> Shared:
     """sign(G) max(|G| - alpha, 0)."""
-    alpha = round(parameters.reg_alpha * 2**scales.gradient_bits)
+    alpha = _clamp(parameters.reg_alpha * 2.0**scales.gradient_bits)
     if alpha == 0:
         return gradient
     above, not_below = at_least(session, (gradient, alpha), (gradient, -alpha))
@@ -167,3 +167,7 @@ def _clip(session: Session, value: Shared, limit: int) -> Shared:
     flat = value.reshape(value.size)
     (parts,) = select(session, stack_bits([over, ~not_under]), stack([to_ring(limit) - flat, to_ring(-limit) - flat]))
     return (flat + parts.sum(axis=0)).reshape(*value.shape)
+
+
+def _clamp(bound: float) -> int:
+    return round(max(-float(_LARGEST_BOUND), min(float(_LARGEST_BOUND), bound)))

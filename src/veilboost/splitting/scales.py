@@ -14,6 +14,9 @@ from veilboost.mpc.protocols.pack import HIGH_BITS
 _MARGIN = 0.98
 _FEWEST_BITS = 6
 
+#: Fraction bits of optimal weights, where gains leave room for them.
+WEIGHT_BITS = 26
+
 
 @dataclass(frozen=True)
 class Scales:
@@ -25,11 +28,14 @@ class Scales:
         Fraction bits. Sums over all rows fit the ranges that the split search divides in.
     exact_hessians
         Whether hessians need no rounding, as with squared error.
+    weight_bits
+        Fraction bits of optimal weights; a gain has gradient_bits + weight_bits and stays below 2^62.
     """
 
     gradient_bits: int
     hessian_bits: int
     exact_hessians: bool = False
+    weight_bits: int = WEIGHT_BITS
 
     def hessian(self, real: float) -> int:
         """A public amount of hessian in fixed point."""
@@ -48,7 +54,12 @@ class Scales:
 
 
 def choose_scales(
-    rows: int, largest_gradient: float, largest_hessian: float, reg_lambda: float, exact_hessians: bool = False
+    rows: int,
+    largest_gradient: float,
+    largest_hessian: float,
+    reg_lambda: float,
+    exact_hessians: bool = False,
+    largest_score: float = 1.0,
 ) -> Scales:
     """The finest scales whose sums over all rows fit.
 
@@ -56,6 +67,8 @@ def choose_scales(
     ----------
     largest_gradient, largest_hessian
         Public bounds of the mean magnitude over the rows.
+    largest_score
+        Public bound of G^2 / H per row of a node at the first tree.
 
     Raises
     ------
@@ -70,4 +83,5 @@ def choose_scales(
             f"{rows} rows with reg_lambda = {reg_lambda:g} exceed the fixed-point range of training: "
             "use fewer rows, a smaller reg_lambda, or a base_score near the labels"
         )
-    return Scales(min(gradient_bits, 24), min(hessian_bits, 24), exact_hessians)
+    weight_bits = min(WEIGHT_BITS, 61 - HIGH_BITS - math.ceil(math.log2(max(1.0, largest_score))))
+    return Scales(min(gradient_bits, 24), min(hessian_bits, 24), exact_hessians, weight_bits)

@@ -15,7 +15,7 @@ from veilboost.mpc.protocols.select import select
 from veilboost.mpc.ring import pack_bits, to_ring, unpack_bits
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, SharedBits, concatenate, stack
-from veilboost.splitting.gain import WEIGHT_BITS, at_least, rank, side_scores
+from veilboost.splitting.gain import at_least, rank, side_scores
 from veilboost.splitting.scales import Scales
 from veilboost.trees.parameters import Parameters
 
@@ -63,7 +63,7 @@ class Splits:
     left
         Shape (vectors, nodes): sums of the left side; zero where a node does not split.
     gain
-        Shape (nodes,): loss saved, with gradient_bits + WEIGHT_BITS fraction bits; zero where a node does not split.
+        Shape (nodes,): loss saved, with gradient_bits + weight_bits fraction bits; zero where a node does not split.
     alive
         One plane of `nodes` bits: which nodes split.
     """
@@ -111,7 +111,8 @@ def find_splits(
     gain = side[0] + side[1] - side[2]
     # The second term, in the unit of the shared gradients, covers the rounding of a gain that is exactly zero.
     least = max(parameters.gamma, LEAST_GAIN) * gain_unit + LEAST_GAIN
-    (worth,) = at_least(session, (gain, min(round(least * 2.0 ** (scales.gradient_bits + WEIGHT_BITS)), 1 << 61)))
+    least_units = round(min(2.0**61, least * 2.0 ** (scales.gradient_bits + scales.weight_bits)))
+    (worth,) = at_least(session, (gain, least_units))
     splits = conjunction(session, conjunction(session, worth, negative(session, -best)), alive)
     nodes = splits.reshape(1)
     (kept,) = select(session, nodes, concatenate([stack([choice, gain]), left_sums]))

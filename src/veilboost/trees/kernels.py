@@ -32,7 +32,13 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def _compiled(signature: Any, inline: Literal["never", "always"] = "never") -> Callable[[_Function], _Function]:
-    return cast(Callable[[_Function], _Function], njit(signature, cache=True, nogil=True, inline=inline))
+    def decorate(function: _Function) -> _Function:
+        try:
+            return cast(_Function, njit(signature, cache=True, nogil=True, inline=inline)(function))
+        except RuntimeError:  # nowhere to keep a cache: neither the installation nor the home folder can be written
+            return cast(_Function, njit(signature, nogil=True, inline=inline)(function))
+
+    return decorate
 
 
 Int32 = npt.NDArray[np.int32]

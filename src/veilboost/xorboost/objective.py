@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from veilboost.errors import InputError
 from veilboost.mpc.fixed_point import encode
 from veilboost.mpc.protocols.divide import logarithm
 from veilboost.mpc.protocols.multiply import multiply
@@ -22,6 +23,9 @@ from veilboost.mpc.shares import Shared, stack
 from veilboost.splitting.scales import Scales, choose_scales
 from veilboost.trees.objective import to_margin, to_prediction
 from veilboost.trees.parameters import Parameters
+
+_LARGEST_LABEL = 1e30
+_NARROWEST_RANGE = 1e-30
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,11 @@ class LabelUnit:
         if label_range is None:
             raise ValueError("reg:squarederror needs label_range")
         low, high = label_range
+        if max(abs(low), abs(high)) > _LARGEST_LABEL or high - low < _NARROWEST_RANGE:
+            raise InputError(
+                f"label_range: bounds must lie within +-{_LARGEST_LABEL:g} and at least {_NARROWEST_RANGE:g} apart: "
+                "scale the label"
+            )
         return cls((low + high) / 2, (high - low) / 2)
 
     def scaled(self, parameters: Parameters) -> Parameters:
@@ -60,7 +69,8 @@ def scales_for(parameters: Parameters, rows: int, unit: LabelUnit) -> Scales:
         When there are too many rows, or a `base_score` too far from the labels.
     """
     if parameters.objective == "binary:logistic":
-        return choose_scales(rows, 1.0, 0.25, parameters.reg_lambda)
+        odds = 1.0 if parameters.base_score is None else parameters.base_score / (1.0 - parameters.base_score)
+        return choose_scales(rows, 1.0, 0.25, parameters.reg_lambda, largest_score=min(2.0**16, max(odds, 1.0 / odds)))
     # Every residual begins within +-largest (labels and their mean lie within +-1), and boosting with a learning rate
     # of at most 1 never enlarges their squares' sum.
     largest = 2.0 if parameters.base_score is None else max(2.0, 1.0 + abs(_given_margin(parameters, unit)))

@@ -14,7 +14,6 @@ from veilboost.mpc.ring import Words, unpack_bits
 from veilboost.mpc.session import Session, receive_disclosed
 from veilboost.mpc.shares import Shared, SharedBits, stack, stack_bits
 from veilboost.mpc.transport.base import Transport
-from veilboost.splitting.gain import WEIGHT_BITS
 from veilboost.trees.ensemble import Ensemble, Tree
 from veilboost.xorboost.objective import to_base_score
 from veilboost.xorboost.train import SharedForest, TrainingTask
@@ -70,7 +69,7 @@ def rebuild(task: TrainingTask, values: dict[str, Words]) -> Ensemble:
         category[~categorical[feature]] = -1
         gain = cover = None
         if parameters.reveal_gain:
-            gain_bits = task.scales.gradient_bits + WEIGHT_BITS
+            gain_bits = task.scales.gradient_bits + task.scales.weight_bits
             gain = decode(values["gains"][number], gain_bits) * unit.half_width**2
             cover = decode(values["covers"][number], task.scales.hessian_bits)
         trees.append(

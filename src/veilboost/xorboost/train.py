@@ -19,7 +19,7 @@ from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.ring import pack_bits, to_ring, unpack_bits
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, SharedBits, concatenate, stack, stack_planes
-from veilboost.splitting.gain import WEIGHT_BITS, at_least, side_scores
+from veilboost.splitting.gain import at_least, side_scores
 from veilboost.splitting.scales import Scales
 from veilboost.splitting.search import Candidates, find_splits
 from veilboost.tables.binning import BinnedColumn
@@ -259,7 +259,7 @@ def leaf_weights(session: Session, node: Shared, parameters: Parameters, scales:
     """Weights of leaves with sums (vectors, leaves), learning rate included, 24 fraction bits; zero for empty ones."""
     weight, _ = side_scores(session, node[0], node[1], parameters, scales)
     rate = round(-parameters.learning_rate * (1 << _RATE_BITS))
-    (scaled,) = truncate(session, (weight * to_ring(rate), WEIGHT_BITS + _RATE_BITS - FRACTION_BITS))
+    (scaled,) = truncate(session, (weight * to_ring(rate), scales.weight_bits + _RATE_BITS - FRACTION_BITS))
     (enough,) = at_least(session, (node[1], scales.least_hessian(parameters.min_child_weight)))
     (kept,) = select(session, enough, scaled)
     return kept

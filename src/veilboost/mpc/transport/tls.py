@@ -25,8 +25,8 @@ from veilboost.errors import PeerLost, ProtocolError
 from veilboost.mpc.transport.base import Octets
 
 _HEADER = struct.Struct("<BxxxIQ")  # kind, sequence number, payload bytes
-#: No frame of any job is larger.
-LARGEST_FRAME = 1 << 30
+#: No frame is larger; what does not fit travels in several.
+LARGEST_FRAME = 1 << 28
 #: Unread bytes of one peer beyond which its connection is not read.
 _READ_AHEAD = 256 << 20
 _HEARTBEAT_SECONDS = 4.0
@@ -93,12 +93,22 @@ class TlsTransport:
         if self._failure is not None and peer in self._gone:
             raise self._failure
         try:
-            self._write(peer, _Kind.DATA, payload)
+            for start in range(0, max(1, payload.nbytes), LARGEST_FRAME):
+                self._write(peer, _Kind.DATA, payload[start : start + LARGEST_FRAME])
         except OSError as error:
             failure = self._failure or PeerLost(f"lost the connection to {peer}")
             raise failure from error
 
     def receive(self, peer: str, size: int) -> Octets:
+        if size <= LARGEST_FRAME:
+            return self._receive_frame(peer, size)
+        payload = np.empty(size, dtype=np.uint8)
+        for start in range(0, size, LARGEST_FRAME):
+            stop = min(size, start + LARGEST_FRAME)
+            payload[start:stop] = self._receive_frame(peer, stop - start)
+        return payload
+
+    def _receive_frame(self, peer: str, size: int) -> Octets:
         frame = self._next(peer)
         if frame.nbytes != size:
             raise ProtocolError(
