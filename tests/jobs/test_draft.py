@@ -149,7 +149,7 @@ def test_train_accepts_what_describe_drafts(
     job = load_job(path)
     kinds = {feature.name: (feature.kind, feature.missing) for feature in job.features}
     assert kinds == {
-        "age": (CONTINUOUS, False),
+        "age": (DISCRETE, False),
         "sex": (CATEGORICAL, True),
         "on thyroxine": (FLAG, False),
         "pregnant": (FLAG, False),
