@@ -28,7 +28,11 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 def seal(path: Path, arrays: Mapping[str, npt.NDArray[Any]], key: bytes, bound_to: bytes) -> None:
-    """Write arrays to a file that only its owner can read, at once or not at all."""
+    """Write arrays to a file that only its owner can read; who kills the process finds the old file or the new one.
+
+    The file is not forced to the disk, which may take longer than a tree: after a power failure it may be damaged, and
+    is refused then.
+    """
     plain = BytesIO()
     np.savez(plain, **arrays)  # type: ignore[arg-type]
     nonce = token_bytes(_NONCE_BYTES)
@@ -37,8 +41,6 @@ def seal(path: Path, arrays: Mapping[str, npt.NDArray[Any]], key: bytes, bound_t
     with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(_VERSION + nonce)
         file.write(sealed)
-        file.flush()
-        os.fsync(file.fileno())
     partial.replace(path)
 
 
