@@ -142,7 +142,9 @@ class Shared:
 
     def transpose(self) -> Shared:
         """Swap the last two axes."""
-        return self._map(lambda words: np.ascontiguousarray(np.swapaxes(words, -1, -2)))
+        if self._words is None:
+            return self._like((*self.shape[:-2], self.shape[-1], self.shape[-2]))
+        return Shared(self.holder, np.ascontiguousarray(np.swapaxes(self._words, -1, -2)))
 
     def broadcast_to(self, shape: Shape) -> Shared:
         return self._like(shape) if self._words is None else Shared(self.holder, np.broadcast_to(self._words, shape))

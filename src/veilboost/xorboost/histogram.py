@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from veilboost.mpc.ring import to_ring
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, concatenate
@@ -66,7 +64,4 @@ def left_sums(space: CandidateSpace, sides: Sides, histogram: Shared, node: Shar
     if sides.missing_sign.any():
         sums = sums + flat[sides.missing] * to_ring(sides.missing_sign[:, None])
     whole = node.reshape(1, n_vectors * n_nodes).broadcast_to(sums.shape) * to_ring(sides.whole[:, None])
-    total = sums + whole
-    if total.hollow:
-        return Shared(None, None, (n_vectors, n_nodes, len(sides.candidates)))
-    return Shared(total.holder, np.ascontiguousarray(total.words.T)).reshape(n_vectors, n_nodes, len(sides.candidates))
+    return (sums + whole).transpose().reshape(n_vectors, n_nodes, len(sides.candidates))

@@ -294,10 +294,7 @@ def _histogram(session: Session, cells: Sequence[OwnerCells], words: Shared, act
 def _rows_first(vectors: Shared) -> Shared:
     """Shape (vectors, nodes, rows) as (rows, vectors * nodes)."""
     n_vectors, nodes, rows = vectors.shape
-    if vectors.hollow:
-        return Shared(None, None, (rows, n_vectors * nodes))
-    flat = vectors.words.reshape(n_vectors * nodes, rows)
-    return Shared(vectors.holder, np.ascontiguousarray(flat.T))
+    return vectors.reshape(n_vectors * nodes, rows).transpose()
 
 
 def _interleave(left: Shared, right: Shared) -> Shared:
