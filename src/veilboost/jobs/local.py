@@ -261,7 +261,7 @@ def _collect(job: Job, outcomes: dict[str, dict[str, Any]], seconds_setup: float
         "bytes_sent": {role: sum(outcome["bytes_sent"].values()) for role, outcome in outcomes.items()},
         "rounds": first["rounds"],
         "roles": {
-            role: {name: outcome[name] for name in ("cpu_seconds", "peak_memory_bytes")}
+            role: {name: outcome[name] for name in ("cpu_seconds", "peak_memory_bytes", "phases")}
             for role, outcome in outcomes.items()
         },
         "settings": settings(job),

@@ -14,7 +14,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from veilboost.jobs.model_share import save_share
 from veilboost.jobs.spec import DEALER, Job
 from veilboost.mpc.handshake import Meeting, dealer_session, greet, owner_session
 from veilboost.mpc.ledger import Disclosure
+from veilboost.mpc.phases import PhaseTotal
 from veilboost.mpc.transport.connect import connect, listen
 from veilboost.mpc.transport.tls import TlsTransport
 from veilboost.tables.binning import bin_column
@@ -75,6 +76,8 @@ class Outcome:
         Communication rounds (owners).
     ledger
         Disclosures.
+    phases
+        Seconds and bytes by phase (owners and dealer).
     model
         At the analyst.
     """
@@ -85,6 +88,7 @@ class Outcome:
     bytes_sent: dict[str, int] = field(default_factory=dict)
     rounds: int = 0
     ledger: list[Disclosure] = field(default_factory=list)
+    phases: dict[str, PhaseTotal] = field(default_factory=dict)
     model: Ensemble | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,6 +102,7 @@ class Outcome:
             "rounds": self.rounds,
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "peak_memory_bytes": usage.ru_maxrss * 1024,
+            "phases": {name: asdict(total) for name, total in self.phases.items()},
             "ledger": [entry.to_dict() for entry in self.ledger],
         }
 
@@ -122,6 +127,8 @@ class Role:
         Called with the number of trees done: after the setup, then after every tree.
     resume
         Whether to continue from checkpoints, which need `out`.
+    on_phase
+        Called with the name of every phase that begins (owners and dealer).
     """
 
     job: Job
@@ -131,6 +138,7 @@ class Role:
     wait_seconds: float = WAIT_SECONDS
     on_tree: Callable[[int], None] = lambda number: None
     resume: bool = False
+    on_phase: Callable[[str], None] = lambda name: None
 
 
 def run_party(role: Role, source: Source, where: str) -> Outcome:
@@ -176,6 +184,7 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
     offered = checkpoints.epochs() if checkpoints is not None and role.resume else None
     with _meeting(role, table.rows, offered) as (transport, meeting, outcome):
         session = owner_session(transport, job.party_names, DEALER, meeting)
+        session.phases.on_enter = role.on_phase
         state, keep = None, _forget
         if checkpoints is not None:
             keep = partial(_keep, checkpoints, meeting.context)
@@ -185,7 +194,7 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
         outcome.model = reveal_to(session, task, forest, job.analyst)
         if job.analyst == role.name:
             _keep_model(role, outcome, transport, [name for name in job.party_names if name != role.name])
-        outcome.rounds, outcome.ledger = session.rounds, session.ledger
+        outcome.rounds, outcome.ledger, outcome.phases = session.rounds, session.ledger, session.phases.totals()
         if directory is not None:
             with _writing(directory):
                 save_share(directory, task, forest, key, job.job_hash(), role.name)
@@ -204,10 +213,11 @@ def run_dealer(role: Role) -> Outcome:
     with _meeting(role, None) as (transport, meeting, outcome):
         task = training_task(job, meeting.rows)
         session = dealer_session(transport, job.party_names, meeting)
+        session.phases.on_enter = role.on_phase
         state = hollow_state(task, meeting.trees_done) if meeting.trees_done else None
         forest = train(session, task, [None] * len(job.features), None, _timed(role, outcome), state=state)
         reveal_to(session, task, forest, job.analyst)
-        outcome.ledger = session.ledger
+        outcome.ledger, outcome.phases = session.ledger, session.phases.totals()
     _write(role, directory, outcome)
     return outcome
 

@@ -26,6 +26,7 @@ import numpy as np
 from veilboost.errors import MaskReuseError
 from veilboost.mpc.correlations import Correlation, Domain, Field, Mask
 from veilboost.mpc.ledger import Disclosure
+from veilboost.mpc.phases import Phases
 from veilboost.mpc.prg import KEY_BYTES, Stream
 from veilboost.mpc.ring import WORD, WORD_BITS, Words
 from veilboost.mpc.shares import Shape, Shared, SharedBits
@@ -91,6 +92,8 @@ class Session(ABC):
         Communication rounds so far, as an owner counts them.
     ledger
         Disclosures so far; the same at every owner.
+    phases
+        Where time and bytes go.
     """
 
     def __init__(self, transport: Transport, owners: Sequence[str], dealer: str, holder: int | None) -> None:
@@ -100,6 +103,7 @@ class Session(ABC):
         self.holder = holder
         self.rounds = 0
         self.ledger: list[Disclosure] = []
+        self.phases = Phases(transport.bytes_sent)
         self._next_number = 0
 
     def __repr__(self) -> str:

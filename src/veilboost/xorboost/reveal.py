@@ -42,6 +42,7 @@ def reveal_to(session: Session, task: TrainingTask, forest: SharedForest, analys
     Ensemble
         At the analyst if it is one of the owners; None elsewhere.
     """
+    session.phases.enter("reveal")
     values = shared_values(task, forest)
     opened = {item.name: session.disclose(values[item.name], analyst, item.what, _WHY) for item in _items(task)}
     received = {name: words for name, words in opened.items() if words is not None}

@@ -156,6 +156,7 @@ def train(
         Of which every owner holds one additive share; hollow at the dealer.
     """
     space = task.space
+    session.phases.enter("setup")
     cells = [OwnerCells(session, space, owner, columns) for owner in sorted(set(space.owners))]
     valid = share_validity(session, space, columns)
     cuts = share_cuts(session, space, columns)
@@ -166,10 +167,12 @@ def train(
     done = len(state.forest.trees)
     on_tree(done)
     for number in range(done, task.parameters.n_estimators):
+        session.phases.enter("gradients")
         gradient, hessian = gradients(session, state.margins, shared_labels, task.parameters, task.scales)
         tree, step = grow_tree(session, task, cells, valid, cuts, gradient, hessian, number)
         forest = SharedForest(state.forest.base_margin, (*state.forest.trees, tree))
         state = TrainingState(state.margins + step, forest)
+        session.phases.enter("checkpoint")
         keep(state)
         on_tree(number + 1)
     return state.forest
@@ -217,12 +220,14 @@ def grow_tree(
     histogram: Shared | None = None
     codes, cut_bits, gains, covers = [], [], [], []
     for permitted in sampled:
+        session.phases.enter("histograms")
         if histogram is None:
             histogram = _histogram(session, cells, stack(words).reshape(len(words), 1, space.rows), in_tree)
         else:
             masked = stack(select(session, indicators[0::2], *anchored))
             left = _histogram(session, cells, masked, in_tree)
             histogram = _interleave(left, histogram - left)
+        session.phases.enter("split search")
         features = np.flatnonzero(permitted.any(axis=0))
         sides = sides_of(space, features.tolist())
         splits = find_splits(
@@ -240,6 +245,7 @@ def grow_tree(
             scales,
             gain_unit=unit.half_width**-2,
         )
+        session.phases.enter("routing")
         winners = winning_candidates(session, space, splits.choice)
         cut_bits.append(_in_planes(look_up(session, winners, cuts), 32))
         codes.append(split_codes(space, winners))
@@ -248,6 +254,7 @@ def grow_tree(
         indicators = route(session, space, cells, winners, indicators, frozenset(features.tolist()))
         node = _interleave(splits.left, node - splits.left)
         alive = _twice(splits.alive)
+    session.phases.enter("leaves")
     covers.append(node[1])
     weights = leaf_weights(session, node, parameters, scales)
     (steps,) = select(session, indicators, weights.reshape(len(indicators), 1))
