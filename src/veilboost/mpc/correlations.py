@@ -19,9 +19,9 @@ import numpy as np
 
 from veilboost.errors import MaskReuseError
 from veilboost.mpc.ring import WORD, Words
-from veilboost.mpc.shares import Shape, Shared, SharedBits
+from veilboost.mpc.shares import Shape, Shared, SharedBits, SharedLanes
 
-Holding = TypeVar("Holding", bound=Shared | SharedBits)
+Holding = TypeVar("Holding", bound=Shared | SharedBits | SharedLanes)
 
 
 class Domain(Enum):
@@ -29,13 +29,18 @@ class Domain(Enum):
 
     RING = "ring"  # additive in Z_2^64
     BITS = "bits"  # XOR of packed words
+    LANES = "lanes"  # additive in Z_2^32, two elements to a word
 
     def combine(self, left: Words, right: Words) -> Words:
         """Sum or XOR of two shares."""
+        if self is Domain.LANES:
+            return np.asarray(left.view(np.uint32) + right.view(np.uint32)).view(WORD)
         return np.asarray(left + right if self is Domain.RING else left ^ right)
 
     def remove(self, left: Words, right: Words) -> Words:
         """`left` without the share `right`."""
+        if self is Domain.LANES:
+            return np.asarray(left.view(np.uint32) - right.view(np.uint32)).view(WORD)
         return np.asarray(left - right if self is Domain.RING else left ^ right)
 
 
@@ -50,7 +55,7 @@ class Field:
     shape
         Shape in words.
     count
-        For bits: number of bits in the last axis.
+        For bits: number of bits in the last axis; for lanes: number of elements.
     """
 
     domain: Domain
@@ -61,10 +66,12 @@ class Field:
     def size(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64))
 
-    def hold(self, holder: int | None, words: Words | None) -> Shared | SharedBits:
+    def hold(self, holder: int | None, words: Words | None) -> Shared | SharedBits | SharedLanes:
         """Wrap a share of this array."""
         if self.domain is Domain.RING:
             return Shared(holder, words, self.shape)
+        if self.domain is Domain.LANES:
+            return SharedLanes(holder, words, self.count)
         return SharedBits(holder, words, self.count, self.shape)
 
 
@@ -76,6 +83,11 @@ def ring_field(*shape: int) -> Field:
 def bits_field(count: int, *planes: int) -> Field:
     """XOR-shared planes of `count` bits."""
     return Field(Domain.BITS, (*planes, -(-count // (8 * WORD.itemsize))), count)
+
+
+def lanes_field(count: int) -> Field:
+    """`count` elements of Z_2^32."""
+    return Field(Domain.LANES, (-(-count // 2),), count)
 
 
 class Mask(Generic[Holding]):
@@ -113,6 +125,9 @@ class Mask(Generic[Holding]):
         return self.share
 
 
+AnyMask = Mask[Shared] | Mask[SharedBits] | Mask[SharedLanes]
+
+
 @dataclass(frozen=True)
 class Correlation:
     """The public recipe of one batch of correlated randomness.
@@ -135,4 +150,4 @@ class Correlation:
     masks: Sequence[Field] = ()
     derived: Sequence[Field] = ()
     derive: Callable[..., Sequence[Words]] = field(default=lambda *totals: ())
-    earlier: Sequence[Mask[Shared] | Mask[SharedBits]] = ()
+    earlier: Sequence[AnyMask] = ()

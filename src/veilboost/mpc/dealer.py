@@ -11,7 +11,7 @@ from typing import NoReturn, cast
 
 import numpy as np
 
-from veilboost.mpc.correlations import Correlation, Mask
+from veilboost.mpc.correlations import AnyMask, Correlation, Mask
 from veilboost.mpc.prg import Stream
 from veilboost.mpc.ring import Words
 from veilboost.mpc.session import Dealt, Exchanged, Opening, Session, corrected_owner
@@ -57,9 +57,7 @@ class DealerSession(Session):
         if corrections:
             self._send(corrected, corrections[0] if len(corrections) == 1 else np.concatenate(corrections))
         masks = [Mask(field.hold(None, None), total) for field, total in zip(correlation.masks, totals, strict=True)]
-        return Dealt(
-            cast("list[Mask[Shared] | Mask[SharedBits]]", masks), [f.hold(None, None) for f in correlation.derived]
-        )
+        return Dealt(cast("list[AnyMask]", masks), [f.hold(None, None) for f in correlation.derived])
 
     def deal(self, receiver: int, make: Callable[[], Words], shape: Shape) -> Words | None:
         self._send(receiver, make())

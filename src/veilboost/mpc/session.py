@@ -24,29 +24,32 @@ from typing import cast
 import numpy as np
 
 from veilboost.errors import MaskReuseError
-from veilboost.mpc.correlations import Correlation, Domain, Field, Mask
+from veilboost.mpc.correlations import AnyMask, Correlation, Domain, Field, Mask
 from veilboost.mpc.ledger import Disclosure
 from veilboost.mpc.phases import Phases
 from veilboost.mpc.prg import KEY_BYTES, Stream
 from veilboost.mpc.ring import WORD, WORD_BITS, Words
-from veilboost.mpc.shares import Shape, Shared, SharedBits
+from veilboost.mpc.shares import Shape, Shared, SharedBits, SharedLanes
 from veilboost.mpc.transport.base import Octets, Transport
 
-Opening = tuple[Shared, Mask[Shared]] | tuple[SharedBits, Mask[SharedBits]]
+Opening = tuple[Shared, Mask[Shared]] | tuple[SharedBits, Mask[SharedBits]] | tuple[SharedLanes, Mask[SharedLanes]]
 
 
 @dataclass(frozen=True)
 class Dealt:
     """What a participant holds of one correlation."""
 
-    masks: Sequence[Mask[Shared] | Mask[SharedBits]]
-    derived: Sequence[Shared | SharedBits]
+    masks: Sequence[AnyMask]
+    derived: Sequence[Shared | SharedBits | SharedLanes]
 
     def ring_mask(self, position: int) -> Mask[Shared]:
         return cast("Mask[Shared]", self.masks[position])
 
     def bits_mask(self, position: int) -> Mask[SharedBits]:
         return cast("Mask[SharedBits]", self.masks[position])
+
+    def lanes_mask(self, position: int) -> Mask[SharedLanes]:
+        return cast("Mask[SharedLanes]", self.masks[position])
 
     def ring(self, position: int) -> Shared:
         return cast(Shared, self.derived[position])
@@ -222,7 +225,7 @@ class OwnerSession(Session):
             field.hold(self.holder, part.reshape(field.shape))
             for field, part in zip(correlation.derived, parts, strict=True)
         ]
-        return Dealt(cast("list[Mask[Shared] | Mask[SharedBits]]", masks), derived)
+        return Dealt(cast("list[AnyMask]", masks), derived)
 
     def deal(self, receiver: int, make: Callable[[], Words], shape: Shape) -> Words | None:
         if receiver != self.me:
@@ -232,7 +235,7 @@ class OwnerSession(Session):
     def open_masked(self, *openings: Opening) -> list[Words]:
         masked, domains = [], []
         for value, mask in openings:
-            domain = Domain.RING if isinstance(value, Shared) else Domain.BITS
+            domain = _domain_of(value)
             words = domain.combine(value.words, mask.spend().words)
             if words.shape != mask.share.shape:
                 raise MaskReuseError(
@@ -330,6 +333,12 @@ class OwnerSession(Session):
 def corrected_owner(number: int, owners: int) -> int:
     """The owner whose share of a correlation comes from the dealer: each in turn."""
     return number % owners
+
+
+def _domain_of(value: Shared | SharedBits | SharedLanes) -> Domain:
+    if isinstance(value, Shared):
+        return Domain.RING
+    return Domain.BITS if isinstance(value, SharedBits) else Domain.LANES
 
 
 def without_padding(words: Words, count: int) -> Words:

@@ -1,8 +1,8 @@
 """Shared arrays: what a participant holds of values that nobody knows.
 
 `Shared` is additive in Z_2^64: x = x_1 + ... + x_N. `SharedBits` is XOR: every bit of x is the XOR of the owners' bits,
-64 bits to a word. Operators act on shares alone and cost nothing; whatever costs a round is a function in
-`veilboost.mpc.protocols`.
+64 bits to a word. `SharedLanes` is additive in Z_2^32, two elements to a word. Operators act on shares alone and cost
+nothing; whatever costs a round is a function in `veilboost.mpc.protocols`.
 
 The dealer runs the same public program without shares: its arrays are *hollow*, a shape and nothing else.
 """
@@ -236,6 +236,45 @@ class SharedBits:
 
     def _like(self, shape: Shape) -> SharedBits:
         return SharedBits(self.holder, None, self.count, shape)
+
+
+class SharedLanes:
+    """One participant's additive share in Z_2^32 of a flat array, two elements to a word: half the traffic.
+
+    A share modulo 2^64 becomes one modulo 2^32 by dropping its upper half.
+    """
+
+    __slots__ = ("_words", "count", "holder", "shape")
+
+    def __init__(self, holder: int | None, words: Words | None, count: int) -> None:
+        self.holder = holder
+        self._words = words
+        self.count = count
+        self.shape: Shape = (-(-count // 2),)
+
+    def __repr__(self) -> str:
+        return f"SharedLanes(count={self.count}, redacted)"
+
+    @classmethod
+    def of(cls, value: Shared) -> SharedLanes:
+        """The lower halves of an array, in C order."""
+        if value.hollow:
+            return cls(None, None, value.size)
+        lanes = np.zeros(value.size + value.size % 2, dtype=np.uint32)
+        lanes[: value.size] = value.words.reshape(-1)
+        return cls(value.holder, lanes.view(WORD), value.size)
+
+    @property
+    def words(self) -> Words:
+        """This participant's share. It must only leave the process masked."""
+        if self._words is None:
+            raise ValueError("the dealer holds no shares")
+        return self._words
+
+
+def lanes_to_words(words: Words, count: int) -> Words:
+    """The `count` elements of packed lanes as words below 2^32."""
+    return words.view(np.uint32)[:count].astype(WORD)
 
 
 def concatenate(arrays: Sequence[Shared], axis: int = 0) -> Shared:

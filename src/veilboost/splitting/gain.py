@@ -1,22 +1,29 @@
 """Scores of candidate splits and leaf weights, on shared sums of gradients and hessians.
 
 With a = H_L + lambda, b = H_R + lambda and S = a + b, XGBoost's gain of a split is D^2 / (a b S) minus a constant of
-the node, D = G_L S - G_P a. So within a node the candidates are ranked by |D| / sqrt(a b): no cancellation, one
-inverse square root each. With L1 regularisation or `max_delta_step` the identity fails, and both sides' scores are
-computed one by one.
+the node, D = G_L S - G_P a. So within a node the candidates are ranked by the fractions (D / S)^2 / (a b / S^2): no
+cancellation, and no division either (protocols/fractions.py). With L1 regularisation or `max_delta_step` the identity
+fails, and both sides' scores are computed one by one.
 """
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from dataclasses import dataclass
 
-from veilboost.mpc.protocols.compare import negative_planes
-from veilboost.mpc.protocols.divide import DIVISOR_BITS, divide, inverse_square_root, reciprocal
+from veilboost.mpc.protocols.argmax import Contest, compare_numbers
+from veilboost.mpc.protocols.compare import LANE_BITS, negative_planes
+from veilboost.mpc.protocols.divide import DIVISOR_BITS, divide, quotient, reciprocal
+from veilboost.mpc.protocols.fractions import (
+    DENOMINATOR_BITS,
+    compare_fractions,
+    fraction_scores,
+    limbs,
+    numerator_of,
+)
 from veilboost.mpc.protocols.multiply import multiply
 from veilboost.mpc.protocols.select import select
 from veilboost.mpc.protocols.truncate import truncate
-from veilboost.mpc.ring import to_ring
+from veilboost.mpc.ring import WORD_BITS, to_ring
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, SharedBits, stack, stack_bits
 from veilboost.splitting.scales import Scales
@@ -25,72 +32,119 @@ from veilboost.trees.parameters import Parameters
 #: Public thresholds beyond this are as good as this: no shared sum reaches it.
 _LARGEST_BOUND = 1 << 61
 
-#: The less preferred direction of the missing rows loses against the other unless its score is larger by this part:
-#: about ten times what rounding explains, half a per mille of the gain.
-_HANDICAP = 2.0**-12
+#: The same for hessians and numbers of rows, which stay below 2^30.
+_LARGEST_COUNT = 1 << DIVISOR_BITS
 
 _SHARE_BITS = 31  # fraction bits of u = a / S
-_KEPT_BITS = 26  # low bits of D dropped, so that |D| < 2^35 and the product with p^(-1/2) < 2^27 fits
-_P_BITS = 40  # fraction bits of p = u (1 - u) <= 1/4 ...
-_P_LOW = 18  # ... which is resolved down to 2^-22
-_ROOT_BITS = 16
+_SPREAD_BITS = DENOMINATOR_BITS + 2  # fraction bits of p = u (1 - u) <= 1/4
+
+#: Added to p, so that rounding makes none negative: u may exceed 1 by 2^-28.
+_LEAST_SPREAD = 24
+
+#: p of candidates that are not valid: that of two equal sides.
+_EVEN_SPREAD = 1 << DENOMINATOR_BITS
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is known of the nodes of a level before their splits are searched.
+
+    Attributes
+    ----------
+    sums
+        Shape (vectors, nodes): gradient, hessian and, where a minimum of rows per leaf is asked for, rows.
+    weight, score
+        Shape (nodes,): see `side_scores`. The weight of an empty node, and of a root below the least hessian, is 0.
+    factor
+        Shape (nodes,): 2^60 / (H + 2 lambda). Where scores are computed side by side it has no use and is zero.
+    alive
+        One plane of `nodes` bits: whether a node's parent was split.
+    """
+
+    sums: Shared
+    weight: Shared
+    score: Shared
+    factor: Shared
+    alive: SharedBits
+
+
+def by_sides(parameters: Parameters) -> bool:
+    """Whether the identity of gains fails."""
+    return bool(parameters.reg_alpha or parameters.max_delta_step)
+
+
+def contest(parameters: Parameters) -> Contest:
+    """How candidates' scores are compared."""
+    return compare_numbers if by_sides(parameters) else compare_fractions
 
 
 def rank(
-    session: Session,
-    gradient: Shared,
-    hessian: Shared,
-    node_gradient: Shared,
-    node_hessian: Shared,
-    handicapped: npt.NDArray[np.bool_],
-    parameters: Parameters,
-    scales: Scales,
+    session: Session, gradient: Shared, hessian: Shared, standing: Standing, parameters: Parameters, scales: Scales
 ) -> Shared:
-    """Non-negative scores that rank the candidates of every node as XGBoost's gain does.
+    """Scores that rank the candidates of every node as XGBoost's gain does, before `keep_valid`.
 
     Parameters
     ----------
     gradient, hessian
         Sums of the left side, shape (nodes, candidates).
-    node_gradient, node_hessian
-        Sums of the nodes, shape (nodes,).
-    handicapped
-        Public, shape (candidates,): the less preferred direction of the missing rows.
 
     Returns
     -------
     Shared
-        Shape (nodes, candidates), below 2^62. Means nothing where a side is empty.
+        Shape (2, nodes, candidates): D / S in units of the gradient, below 2^30, and p with 32 fraction bits; or, side
+        by side, shape (1, nodes, candidates): twice the loss saved. Means nothing where a side is empty.
+
+    Notes
+    -----
+    1. u = a / S with 31 fraction bits: a (2^60 / S) never exceeds 2^60.
+    2. D / S = G_L - G_P u and p = a b / S^2 = u (1 - u), one product each, truncated.
     """
-    if parameters.reg_alpha or parameters.max_delta_step:
-        return _rank_by_sides(session, gradient, hessian, node_gradient, node_hessian, handicapped, parameters, scales)
     nodes = gradient.shape[0]
+    node_gradient, node_hessian = (standing.sums[vector].reshape(nodes, 1) for vector in (0, 1))
+    if by_sides(parameters):
+        gradients = stack([gradient, node_gradient - gradient])
+        hessians = stack([hessian, node_hessian - hessian])
+        _, scores = side_scores(session, gradients, hessians, parameters, scales)
+        return stack([scores.sum(axis=0)])
     lam = scales.hessian(parameters.reg_lambda)
-    # u = a / S with 31 fraction bits: a (2^60 / S) never exceeds 2^60.
-    inverse, power = reciprocal(session, node_hessian + 2 * lam)
-    (factor,) = multiply(session, (inverse, power))
-    (scaled,) = multiply(session, (hessian + lam, factor.reshape(nodes, 1)))
+    (scaled,) = multiply(session, (hessian + lam, standing.factor.reshape(nodes, 1)))
     (u,) = truncate(session, (scaled, 2 * DIVISOR_BITS - _SHARE_BITS))
-    # D / S = G_L - G_P u and p = a b / S^2 = u (1 - u).
-    parent, square = multiply(session, (node_gradient.reshape(nodes, 1), u), (u, u))
-    difference, square = truncate(
-        session,
-        (gradient * to_ring(1 << _SHARE_BITS) - parent, _KEPT_BITS),
-        (square, 2 * _SHARE_BITS - _P_BITS),
+    parent, square = multiply(session, (node_gradient, u), (u, u))
+    one = to_ring(1 << _SHARE_BITS)
+    difference, spread = truncate(
+        session, (gradient * one - parent, _SHARE_BITS), (u * one - square, 2 * _SHARE_BITS - _SPREAD_BITS)
     )
-    p = u * to_ring(1 << (_P_BITS - _SHARE_BITS)) - square
-    factors = np.where(handicapped, 1.0 - _HANDICAP, 1.0)
-    root = inverse_square_root(session, p, _P_BITS, _P_LOW, _P_BITS - 1, _ROOT_BITS, factors)
-    magnitude = absolute(session, difference)
-    (score,) = multiply(session, (magnitude, root))
-    return score
+    return stack([difference, spread + to_ring(_LEAST_SPREAD)])
 
 
-def absolute(session: Session, value: Shared) -> Shared:
-    """|x|; eight rounds."""
-    flat = value.reshape(1, value.size)
-    (part,) = select(session, negative_planes(session, flat), flat)
-    return (flat - part * to_ring(2)).reshape(*value.shape)
+def keep_valid(session: Session, valid: SharedBits, ranked: Shared, parameters: Parameters) -> Shared:
+    """The scores that `contest` compares: of what `rank` returned, with those of invalid candidates below all others.
+
+    Parameters
+    ----------
+    valid
+        One plane of nodes * candidates bits.
+
+    Returns
+    -------
+    Shared
+        Shape (arrays, nodes, candidates).
+    """
+    shape = ranked.shape[1:]
+    flat = ranked.reshape(len(ranked), 1, ranked[0].size)
+    if by_sides(parameters):
+        (kept,) = select(session, valid.reshape(1), flat + to_ring(1))
+        return kept.reshape(1, *shape)
+    shifted = stack([flat[0], flat[1] - to_ring(_EVEN_SPREAD)])
+    (kept,) = select(session, valid.reshape(1), shifted)
+    difference, spread = kept.reshape(2, *shape)[0], kept.reshape(2, *shape)[1] + to_ring(_EVEN_SPREAD)
+    (square,) = multiply(session, (difference, difference))
+    return fraction_scores(*limbs(session, square), spread)
+
+
+def is_valid(best: Shared, parameters: Parameters) -> Shared:
+    """Positive where the winning score, shape (arrays, nodes), is that of a valid candidate with something to gain."""
+    return best[0] if by_sides(parameters) else numerator_of(best)
 
 
 def side_scores(
@@ -113,41 +167,58 @@ def side_scores(
     """
     threshold = _soft_threshold(session, gradient, parameters, scales)
     divisor = hessian + scales.hessian(parameters.reg_lambda)
-    weight = divide(session, threshold, divisor, scales.weight_bits + scales.hessian_bits - scales.gradient_bits)
+    weight = divide(session, threshold, divisor, _weight_shift(scales))
+    return _clipped(session, gradient, threshold, divisor, weight, parameters, scales)
+
+
+def appraise(
+    session: Session, gradient: Shared, hessian: Shared, parameters: Parameters, scales: Scales
+) -> tuple[Shared, Shared, Shared]:
+    """`side_scores` of nodes, shape (nodes,), and the `factor` of their standing, in the same rounds but one."""
+    if by_sides(parameters):
+        weight, score = side_scores(session, gradient, hessian, parameters, scales)
+        return weight, score, score * to_ring(0)
+    lam = scales.hessian(parameters.reg_lambda)
+    inverse, power = reciprocal(session, stack([hessian + lam, hessian + 2 * lam]))
+    (factor,) = multiply(session, (inverse[1], power[1]))
+    weight = quotient(session, gradient, inverse[0], power[0], _weight_shift(scales))
+    (score,) = multiply(session, (gradient, weight))
+    return weight, score, factor
+
+
+def at_least(session: Session, *tests: tuple[Shared, int], counts: bool = False) -> list[SharedBits]:
+    """[x >= bound] for arrays of one shape and public bounds, in one batch; seven rounds, four for few elements.
+
+    With `counts`, for x in [0, 2^30) and bounds from 0 on, at half the cost.
+    """
+    clamp = _clamp_count if counts else _clamp
+    gaps = stack([(value - to_ring(clamp(bound))).reshape(value.size) for value, bound in tests])
+    planes = ~negative_planes(session, gaps, LANE_BITS if counts else WORD_BITS)
+    return [planes[position] for position in range(len(tests))]
+
+
+def _weight_shift(scales: Scales) -> int:
+    return scales.weight_bits + scales.hessian_bits - scales.gradient_bits
+
+
+def _clipped(
+    session: Session,
+    gradient: Shared,
+    threshold: Shared,
+    divisor: Shared,
+    weight: Shared,
+    parameters: Parameters,
+    scales: Scales,
+) -> tuple[Shared, Shared]:
+    """The weight within `max_delta_step`, and its score."""
     if not parameters.max_delta_step:
         (score,) = multiply(session, (threshold, weight))
         return weight, score
     weight = _clip(session, weight, _clamp(parameters.max_delta_step * 2.0**scales.weight_bits))
     (product,) = multiply(session, (divisor, weight))
-    (product,) = truncate(session, (product, scales.weight_bits + scales.hessian_bits - scales.gradient_bits))
+    (product,) = truncate(session, (product, _weight_shift(scales)))
     (score,) = multiply(session, (weight, gradient * to_ring(2) - product))
     return weight, score
-
-
-def at_least(session: Session, *tests: tuple[Shared, int]) -> list[SharedBits]:
-    """[x >= bound] for arrays of one shape and public bounds, in one batch; seven rounds."""
-    gaps = stack([(value - to_ring(_clamp(bound))).reshape(value.size) for value, bound in tests])
-    planes = ~negative_planes(session, gaps)
-    return [planes[position] for position in range(len(tests))]
-
-
-def _rank_by_sides(
-    session: Session,
-    gradient: Shared,
-    hessian: Shared,
-    node_gradient: Shared,
-    node_hessian: Shared,
-    handicapped: npt.NDArray[np.bool_],
-    parameters: Parameters,
-    scales: Scales,
-) -> Shared:
-    nodes = gradient.shape[0]
-    gradients = stack([gradient, node_gradient.reshape(nodes, 1) - gradient])
-    hessians = stack([hessian, node_hessian.reshape(nodes, 1) - hessian])
-    _, scores = side_scores(session, gradients, hessians, parameters, scales)
-    total = scores.sum(axis=0)
-    (part,) = truncate(session, (total, round(-np.log2(_HANDICAP))))
-    return total - part * to_ring(handicapped.astype(np.int64))
 
 
 def _soft_threshold(session: Session, gradient: Shared, parameters: Parameters, scales: Scales) -> Shared:
@@ -171,3 +242,7 @@ def _clip(session: Session, value: Shared, limit: int) -> Shared:
 
 def _clamp(bound: float) -> int:
     return round(max(-float(_LARGEST_BOUND), min(float(_LARGEST_BOUND), bound)))
+
+
+def _clamp_count(bound: float) -> int:
+    return round(max(0.0, min(float(_LARGEST_COUNT), bound)))

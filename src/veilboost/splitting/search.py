@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from veilboost.mpc.protocols.argmax import argmax
-from veilboost.mpc.protocols.compare import negative
+from veilboost.mpc.protocols.argmax import tournament
 from veilboost.mpc.protocols.multiply import conjunction
+from veilboost.mpc.protocols.pack import pack, unpack
 from veilboost.mpc.protocols.select import select
 from veilboost.mpc.ring import pack_bits, to_ring, unpack_bits
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, SharedBits, concatenate, stack
-from veilboost.splitting.gain import at_least, rank, side_scores
+from veilboost.splitting.gain import Standing, appraise, at_least, contest, is_valid, keep_valid, rank
 from veilboost.splitting.scales import Scales
 from veilboost.trees.parameters import Parameters
 
@@ -37,19 +37,23 @@ class Candidates:
         rows per leaf is asked for, rows.
     numbers
         Public number of each candidate, shape (candidates,).
-    handicapped
-        Public: whether a candidate sends missing rows the less preferred way.
     valid
         Private validity of each candidate, one plane of `candidates` bits; None when all are valid.
+    missing
+        Hessian sums of the missing rows of some columns, shape (nodes, columns); None when no column has any.
+    second
+        Public, shape (candidates,): for candidates that send missing rows the less preferred way, the position of their
+        column in `missing`; -1 for others. Such a candidate is valid only where there are missing rows.
     permitted
         Public, shape (nodes, candidates): column sampling by node; None when all are.
     """
 
     left: Shared
     numbers: npt.NDArray[np.int64]
-    handicapped: npt.NDArray[np.bool_]
-    valid: SharedBits | None
-    permitted: npt.NDArray[np.bool_] | None
+    valid: SharedBits | None = None
+    missing: Shared | None = None
+    second: npt.NDArray[np.int64] | None = None
+    permitted: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,25 +64,32 @@ class Splits:
     ----------
     choice
         Shape (nodes,): 0 where a node does not split, else 1 + number of the candidate.
-    left
-        Shape (vectors, nodes): sums of the left side; zero where a node does not split.
     gain
         Shape (nodes,): loss saved, with gradient_bits + weight_bits fraction bits; zero where a node does not split.
     alive
         One plane of `nodes` bits: which nodes split.
+    children
+        Of node k at 2k (left) and 2k + 1 (right). Where a node does not split, all of it goes right.
     """
 
     choice: Shared
-    left: Shared
     gain: Shared
     alive: SharedBits
+    children: Standing
+
+
+def open_root(session: Session, sums: Shared, alive: SharedBits, parameters: Parameters, scales: Scales) -> Standing:
+    """The standing of a root with the given sums, shape (vectors, 1)."""
+    weight, score, factor = appraise(session, sums[0], sums[1], parameters, scales)
+    (enough,) = at_least(session, (sums[1], scales.least_hessian(parameters.min_child_weight)), counts=True)
+    (kept,) = select(session, enough, weight)
+    return Standing(sums, kept, score, factor, alive)
 
 
 def find_splits(
     session: Session,
     candidates: Candidates,
-    node: Shared,
-    alive: SharedBits,
+    standing: Standing,
     parameters: Parameters,
     scales: Scales,
     gain_unit: float = 1.0,
@@ -87,10 +98,6 @@ def find_splits(
 
     Parameters
     ----------
-    node
-        Sums of the nodes, shape (vectors, nodes).
-    alive
-        One plane of `nodes` bits: whether a node's parent was split.
     gain_unit
         What a gain of 1 in the label's unit is in the unit of the shared gradients.
 
@@ -98,53 +105,70 @@ def find_splits(
     -----
     1. Score the candidates (`gain.rank`); a score counts only if both sides have the least hessian, the least number of
        rows, and the candidate is valid.
-    2. The tournament `argmax` finds the best score with its left sums and its number.
+    2. The tournament finds the best score with its left sums and its number.
     3. The winner splits its node if it has a score, its gain suffices and the node is alive. Otherwise choice and left
        sums become zero, and nobody can tell.
     """
-    scores = _valid_scores(session, candidates, node, parameters, scales)
-    numbers = session.constant(to_ring(np.broadcast_to(candidates.numbers + 1, scores.shape)))
-    best, choice, *left = argmax(session, scores, numbers, *(candidates.left[v] for v in range(len(node))))
-    left_sums = stack(left)
-    sides = stack([left_sums[:2], node[:2] - left_sums[:2], node[:2]])
-    _, side = side_scores(session, sides[:, 0], sides[:, 1], parameters, scales)
-    gain = side[0] + side[1] - side[2]
+    scores = _valid_scores(session, candidates, standing, parameters, scales)
+    numbers = session.constant(to_ring(np.broadcast_to(candidates.numbers + 1, scores.shape[1:])))
+    left = candidates.left
+    carried = stack([numbers, pack(left[0], left[1]), *(left[v] for v in range(2, len(left)))])
+    best, won = tournament(session, contest(parameters), scores, carried)
+    assert won is not None
+    sums = stack([*unpack(session, won[1]), *(won[v] for v in range(2, len(won)))])
+    both = stack([sums, standing.sums - sums])
+    nodes = both.shape[2]
+    weight, score, factor = (
+        values.reshape(2, nodes)
+        for values in appraise(
+            session, both[:, 0].reshape(2 * nodes), both[:, 1].reshape(2 * nodes), parameters, scales
+        )
+    )
+    gain = score[0] + score[1] - standing.score
     # The second term, in the unit of the shared gradients, covers the rounding of a gain that is exactly zero.
     least = max(parameters.gamma, LEAST_GAIN) * gain_unit + LEAST_GAIN
     least_units = round(min(2.0**61, least * 2.0 ** (scales.gradient_bits + scales.weight_bits)))
-    (worth,) = at_least(session, (gain, least_units))
-    splits = conjunction(session, conjunction(session, worth, negative(session, -best)), alive)
-    nodes = splits.reshape(1)
-    (kept,) = select(session, nodes, concatenate([stack([choice, gain]), left_sums]))
-    return Splits(choice=kept[0], left=kept[2:], gain=kept[1], alive=splits)
+    worth, valid = at_least(session, (gain, least_units), (is_valid(best, parameters), 1))
+    splits = conjunction(session, conjunction(session, worth, valid), standing.alive)
+    old = (standing.weight, standing.score, standing.factor)
+    changes = [value[1] - before for value, before in zip((weight, score, factor), old, strict=True)]
+    values = stack([won[0], gain, weight[0], score[0], factor[0], *changes, *(sums[v] for v in range(len(sums)))])
+    (kept,) = select(session, splits.reshape(1), values)
+    weight, score, factor = (interleave(kept[2 + i], before + kept[5 + i]) for i, before in enumerate(old))
+    sums = interleave(kept[8:], standing.sums - kept[8:])
+    children = Standing(sums, weight, score, factor, repeat_each(splits, 2))
+    return Splits(kept[0], kept[1], splits, children)
 
 
 def _valid_scores(
-    session: Session, candidates: Candidates, node: Shared, parameters: Parameters, scales: Scales
+    session: Session, candidates: Candidates, standing: Standing, parameters: Parameters, scales: Scales
 ) -> Shared:
-    """Scores plus one where a candidate is valid, else zero; shape (nodes, candidates)."""
+    """Scores for the tournament, shape (arrays, nodes, candidates)."""
     nodes, count = candidates.left.shape[1:]
     size = max(1, _BATCH // nodes)
-    parts = []
     least_hessian = scales.least_hessian(parameters.min_child_weight)
+    present = None
+    if candidates.missing is not None:
+        (present,) = at_least(session, (candidates.missing, 1), counts=True)
+    parts = []
     for first in range(0, count, size):
         part = slice(first, min(first + size, count))
         left = candidates.left[:, :, part]
-        right = node.reshape(len(node), nodes, 1) - left
-        score = rank(session, left[0], left[1], node[0], node[1], candidates.handicapped[part], parameters, scales)
+        right = standing.sums.reshape(len(standing.sums), nodes, 1) - left
+        ranked = rank(session, left[0], left[1], standing, parameters, scales)
         tests = [(left[1], least_hessian), (right[1], least_hessian)]
         if parameters.min_rows_per_leaf:
             tests += [(left[2], parameters.min_rows_per_leaf), (right[2], parameters.min_rows_per_leaf)]
-        conditions = at_least(session, *tests)
+        conditions = at_least(session, *tests, counts=True)
         if candidates.valid is not None:
             conditions.append(repeat_bits(candidates.valid, part, nodes))
+        if present is not None and candidates.second is not None:
+            conditions.append(spread_bits(present, candidates.second[part], nodes))
         valid = conjunction_of(session, conditions)
-        (kept,) = select(session, valid.reshape(1), (score + to_ring(1)).reshape(1, score.size))
-        kept = kept.reshape(*score.shape)
         if candidates.permitted is not None:
-            kept = kept * to_ring(candidates.permitted[:, part])
-        parts.append(kept)
-    return concatenate(parts, axis=1)
+            valid = valid & pack_bits(candidates.permitted[:, part].reshape(-1))
+        parts.append(keep_valid(session, valid, ranked, parameters))
+    return concatenate(parts, axis=2)
 
 
 def conjunction_of(session: Session, conditions: Sequence[SharedBits]) -> SharedBits:
@@ -156,10 +180,33 @@ def conjunction_of(session: Session, conditions: Sequence[SharedBits]) -> Shared
     return remaining[0]
 
 
+def interleave(left: Shared, right: Shared) -> Shared:
+    """Children of every node, left and right in turn, along the last axis."""
+    shape = (*left.shape[:-1], 2 * left.shape[-1])
+    return stack([left, right], axis=len(shape)).reshape(*shape)
+
+
+def repeat_each(bits: SharedBits, times: int) -> SharedBits:
+    """Every bit of a plane, several times in a row."""
+    return pick_bits(bits, np.repeat(np.arange(bits.count), times))
+
+
 def repeat_bits(bits: SharedBits, part: slice, times: int) -> SharedBits:
     """A slice of one plane of bits, `times` over, as one plane."""
-    count = len(range(*part.indices(bits.count))) * times
+    return pick_bits(bits, np.tile(np.arange(bits.count)[part], times))
+
+
+def spread_bits(bits: SharedBits, columns: npt.NDArray[np.int64], rows: int) -> SharedBits:
+    """Of a plane of (rows, n) bits, the given columns of each row as one plane; ones for column -1."""
+    width = bits.count // rows
+    chosen = pick_bits(bits, (width * np.arange(rows)[:, None] + np.maximum(columns, 0)).reshape(-1))
+    exempt = np.tile(columns < 0, rows)
+    return (chosen & pack_bits(~exempt)) ^ pack_bits(exempt)
+
+
+def pick_bits(bits: SharedBits, positions: npt.NDArray[np.int64]) -> SharedBits:
+    """Bits of one plane at public positions, as one plane."""
     if bits.hollow:
-        return SharedBits(None, None, count, (-(-count // 64),))
-    values = unpack_bits(bits.words, bits.count)[part]
-    return SharedBits(bits.holder, pack_bits(np.tile(values, times).view(np.bool_)), count)
+        return SharedBits(None, None, len(positions), (-(-len(positions) // 64),))
+    chosen = unpack_bits(bits.words, bits.count)[positions]
+    return SharedBits(bits.holder, pack_bits(chosen.view(np.bool_)), len(positions))

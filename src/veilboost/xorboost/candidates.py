@@ -106,7 +106,8 @@ class Sides:
     """Which bins are on the left of each candidate of some features, as ranges of the common numbering of bins.
 
     The left side of candidate k is `whole[k]` times the node, plus `sign[k]` times the bins first[k] to last[k] - 1,
-    plus `missing_sign[k]` times bin missing[k].
+    plus `missing_sign[k]` times bin missing[k]. Where the candidate sends missing rows the less preferred way,
+    second[k] is the position of their bin in `missing_bins`, else -1.
     """
 
     candidates: Ints
@@ -116,13 +117,14 @@ class Sides:
     last: Ints
     missing: Ints
     missing_sign: Ints
-    handicapped: npt.NDArray[np.bool_]
+    second: Ints
+    missing_bins: Ints
 
 
 def sides_of(space: CandidateSpace, features: Sequence[int]) -> Sides:
     """The left sides of all candidates of the given features."""
-    columns: list[list[Ints]] = [[] for _ in range(7)]
-    handicapped = []
+    columns: list[list[Ints]] = [[] for _ in range(8)]
+    missing_bins: list[int] = []
     for feature in features:
         plan, start = space.plans[feature], int(space.bin_starts[feature])
         count = plan.n_candidates
@@ -139,13 +141,14 @@ def sides_of(space: CandidateSpace, features: Sequence[int]) -> Sides:
                 variants.append((zero, one, start * one, start + place[::-1] + 1, one))
         for number, (whole, sign, first, last, missing_sign) in enumerate(variants):
             base = int(space.candidate_starts[feature]) + number * count
-            for column, values in zip(
-                columns, (base + place, whole, sign, first, last, missing_bin * missing, missing_sign), strict=True
-            ):
+            second = (len(missing_bins) if number else -1) * one
+            parts = (base + place, whole, sign, first, last, missing_bin * missing, missing_sign, second)
+            for column, values in zip(columns, parts, strict=True):
                 column.append(values)
-            handicapped.append(np.full(count, number == 1))
-    candidates, whole, sign, first, last, missing_bins, missing_signs = (np.concatenate(c) for c in columns)
-    return Sides(candidates, whole, sign, first, last, missing_bins, missing_signs, np.concatenate(handicapped))
+        if missing:
+            missing_bins.append(start + plan.n_bins)
+    columns.append([np.array(missing_bins, dtype=np.int64)])
+    return Sides(*(np.concatenate(column) for column in columns))
 
 
 def share_validity(

@@ -19,9 +19,9 @@ from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.ring import pack_bits, to_ring, unpack_bits
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, SharedBits, concatenate, stack, stack_planes
-from veilboost.splitting.gain import at_least, side_scores
+from veilboost.splitting.gain import Standing
 from veilboost.splitting.scales import Scales
-from veilboost.splitting.search import Candidates, find_splits
+from veilboost.splitting.search import Candidates, find_splits, interleave, open_root, pick_bits
 from veilboost.tables.binning import BinnedColumn
 from veilboost.trees.parameters import Parameters
 from veilboost.trees.sampling import sample_features, sample_rows
@@ -215,8 +215,9 @@ def grow_tree(
     words = _packed(vectors)
     anchored = anchor(session, *words)
     indicators = _all_rows(session, space.rows)
-    alive = _all_rows(session, 1)[0]
-    node = vectors.sum(axis=1).reshape(len(vectors), 1)
+    session.phases.enter("split search")
+    root = vectors.sum(axis=1).reshape(len(vectors), 1)
+    standing = open_root(session, root, _all_rows(session, 1)[0], parameters, scales)
     histogram: Shared | None = None
     codes, cut_bits, gains, covers = [], [], [], []
     for permitted in sampled:
@@ -226,21 +227,21 @@ def grow_tree(
         else:
             masked = stack(select(session, indicators[0::2], *anchored))
             left = _histogram(session, cells, masked, in_tree)
-            histogram = _interleave(left, histogram - left)
+            histogram = interleave(left, histogram - left)
         session.phases.enter("split search")
         features = np.flatnonzero(permitted.any(axis=0))
         sides = sides_of(space, features.tolist())
         splits = find_splits(
             session,
             Candidates(
-                left=left_sums(space, sides, histogram, node),
+                left=left_sums(space, sides, histogram, standing.sums),
                 numbers=sides.candidates,
-                handicapped=sides.handicapped,
-                valid=None if valid is None else _pick_bits(valid, sides.candidates),
+                valid=None if valid is None else pick_bits(valid, sides.candidates),
+                missing=histogram[sides.missing_bins, 1].transpose() if len(sides.missing_bins) else None,
+                second=sides.second,
                 permitted=_permitted_candidates(space, sides.candidates, permitted),
             ),
-            node,
-            alive,
+            standing,
             parameters,
             scales,
             gain_unit=unit.half_width**-2,
@@ -250,26 +251,22 @@ def grow_tree(
         cut_bits.append(_in_planes(look_up(session, winners, cuts), 32))
         codes.append(split_codes(space, winners))
         gains.append(splits.gain)
-        covers.append(node[1])
+        covers.append(standing.sums[1])
         indicators = route(session, space, cells, winners, indicators, frozenset(features.tolist()))
-        node = _interleave(splits.left, node - splits.left)
-        alive = _twice(splits.alive)
+        standing = splits.children
     session.phases.enter("leaves")
-    covers.append(node[1])
-    weights = leaf_weights(session, node, parameters, scales)
+    covers.append(standing.sums[1])
+    weights = leaf_weights(session, standing, parameters, scales)
     (steps,) = select(session, indicators, weights.reshape(len(indicators), 1))
     tree = SharedTree(stack_planes(codes), stack_planes(cut_bits), weights, concatenate(gains), concatenate(covers))
     return tree, steps.sum(axis=0)
 
 
-def leaf_weights(session: Session, node: Shared, parameters: Parameters, scales: Scales) -> Shared:
-    """Weights of leaves with sums (vectors, leaves), learning rate included, 24 fraction bits; zero for empty ones."""
-    weight, _ = side_scores(session, node[0], node[1], parameters, scales)
+def leaf_weights(session: Session, standing: Standing, parameters: Parameters, scales: Scales) -> Shared:
+    """Weights of leaves, learning rate included, 24 fraction bits; zero for empty ones."""
     rate = round(-parameters.learning_rate * (1 << _RATE_BITS))
-    (scaled,) = truncate(session, (weight * to_ring(rate), scales.weight_bits + _RATE_BITS - FRACTION_BITS))
-    (enough,) = at_least(session, (node[1], scales.least_hessian(parameters.min_child_weight)))
-    (kept,) = select(session, enough, scaled)
-    return kept
+    shift = scales.weight_bits + _RATE_BITS - FRACTION_BITS
+    return truncate(session, (standing.weight * to_ring(rate), shift))[0]
 
 
 def _vectors(session: Session, gradient: Shared, hessian: Shared, parameters: Parameters, number: int) -> Shared:
@@ -304,22 +301,11 @@ def _rows_first(vectors: Shared) -> Shared:
     return vectors.reshape(n_vectors * nodes, rows).transpose()
 
 
-def _interleave(left: Shared, right: Shared) -> Shared:
-    """Children of every node, left and right in turn, along the last axis."""
-    shape = (*left.shape[:-1], 2 * left.shape[-1])
-    return stack([left, right], axis=len(shape)).reshape(*shape)
-
-
 def _all_rows(session: Session, rows: int) -> SharedBits:
     """One plane of shared ones, shape (1, rows)."""
     ones = pack_bits(np.ones((1, rows), dtype=np.bool_))
     zeros = None if session.dealing else np.zeros_like(ones)
     return SharedBits(session.holder, zeros, rows, ones.shape) ^ ones
-
-
-def _twice(bits: SharedBits) -> SharedBits:
-    """Every bit of a plane two times."""
-    return _pick_bits(bits, np.repeat(np.arange(bits.count), 2))
 
 
 def _in_planes(bits: SharedBits, width: int) -> SharedBits:
@@ -329,14 +315,6 @@ def _in_planes(bits: SharedBits, width: int) -> SharedBits:
         return SharedBits(None, None, width, (count, -(-width // 64)))
     rows = unpack_bits(bits.words, bits.count).reshape(count, width)
     return SharedBits(bits.holder, pack_bits(rows.view(np.bool_)), width)
-
-
-def _pick_bits(bits: SharedBits, positions: npt.NDArray[np.int64]) -> SharedBits:
-    """Bits of one plane at public positions, as one plane."""
-    if bits.hollow:
-        return SharedBits(None, None, len(positions), (-(-len(positions) // 64),))
-    chosen = unpack_bits(bits.words, bits.count)[positions]
-    return SharedBits(bits.holder, pack_bits(chosen.view(np.bool_)), len(positions))
 
 
 def _permitted_candidates(

@@ -3,28 +3,37 @@
 docs/protocols/argmax.md; a tournament of comparisons and selections, as in T. Araki, J. Furukawa, K. Ohara, B. Pinkas,
 H. Rosemarin, H. Tsuchida, "Secure graph analysis at scale", CCS 2021. Where few candidates are left, groups of several
 play all against all, which costs more comparisons but fewer rounds.
+
+A score is a number, or a fraction (protocols/fractions.py), which needs no division.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 from veilboost.mpc.protocols.compare import negative_planes
-from veilboost.mpc.protocols.multiply import conjunction
-from veilboost.mpc.protocols.select import select
-from veilboost.mpc.ring import words_for
+from veilboost.mpc.protocols.multiply import conjunctions
+from veilboost.mpc.protocols.select import Anchored, select
 from veilboost.mpc.session import Session
-from veilboost.mpc.shares import Shared, SharedBits, concatenate, stack
+from veilboost.mpc.shares import Shared, SharedBits, concatenate, stack, stack_planes
 
-#: Groups grow while one step needs at most this many comparisons.
+#: Groups of several play while one step needs at most this many comparisons.
 _COMPARISONS_AT_ONCE = 1 << 13
-_GROUPS = (16, 8, 4, 2)
+_GROUPS = (16, 8, 4)
+_LARGEST_GROUP = 24
+
+#: Compares players. Given scores of shape (arrays, size, count), it returns planes of shape (pairs, words) of `count`
+#: bits, which say of each pair i < j, in the order of `numpy.triu_indices(size, 1)`, whether i loses; and the scores
+#: if it has opened them under masks.
+Contest = Callable[[Session, Shared], tuple[SharedBits, Anchored | None]]
 
 
 def argmax(session: Session, scores: Shared, *payload: Shared) -> list[Shared]:
     """The winner of each row: its score and its payload.
 
-    Ties go to the earlier candidate. Rounds per step: 8 for groups of two, 11 or 12 for larger ones.
+    Ties go to the earlier candidate.
 
     Parameters
     ----------
@@ -37,72 +46,136 @@ def argmax(session: Session, scores: Shared, *payload: Shared) -> list[Shared]:
     -------
     list of Shared
         Shape (rows,): the largest score, then the payloads of its candidate.
+    """
+    best, carried = tournament(session, compare_numbers, stack([scores]), stack(payload) if payload else None)
+    return [best[0], *([] if carried is None else [carried[i] for i in range(len(carried))])]
+
+
+def tournament(
+    session: Session, contest: Contest, scores: Shared, payload: Shared | None
+) -> tuple[Shared, Shared | None]:
+    """The winner of each row.
+
+    Parameters
+    ----------
+    contest
+        How players are compared.
+    scores
+        Shape (arrays, rows, candidates): what makes up a score.
+    payload
+        Shape (payloads, rows, candidates), or None.
+
+    Returns
+    -------
+    scores, payload
+        Of the winners, shapes (arrays, rows) and (payloads, rows).
 
     Notes
     -----
-    1. Neighbours form groups of a public size; i beats a later j unless i - j < 0.
-    2. The one that beats all others of its group moves on with its payload. Candidates beyond the last whole group move
-       on unplayed; order is kept.
+    1. Neighbours form groups of a public size, the last one filled up with copies of the last candidate; within a group
+       all play against all (`contest`).
+    2. The one that beats all others of its group moves on with its payload; order is kept.
     3. Repeat until one candidate is left.
     """
-    field = stack([scores, *payload])
-    while field.shape[2] > 1:
-        size = _group_size(field.shape[1], field.shape[2])
-        groups = field.shape[2] // size
-        playing = field[:, :, : groups * size].reshape(len(field), field.shape[1], groups, size)
-        winners = _winners_of_two(session, playing) if size == 2 else _winners_of_many(session, playing)
-        field = concatenate([winners, field[:, :, groups * size :]], axis=2)
-    return [field[position, :, 0] for position in range(len(field))]
+    while scores.shape[2] > 1:
+        size = group_size(scores.shape[1], scores.shape[2])
+        players, carried = _grouped(scores, size), None if payload is None else _grouped(payload, size)
+        play = _winners_of_two if size == 2 else _winners_of_many
+        winners, taken = play(session, contest, players, carried)
+        rows = scores.shape[1]
+        scores = winners.reshape(len(scores), rows, winners.shape[1] // rows)
+        if payload is not None and taken is not None:
+            payload = taken.reshape(len(payload), rows, taken.shape[1] // rows)
+    return scores[:, :, 0], None if payload is None else payload[:, :, 0]
 
 
-def _group_size(rows: int, candidates: int) -> int:
-    fitting = [g for g in _GROUPS if g <= candidates and rows * candidates * (g - 1) // 2 <= _COMPARISONS_AT_ONCE]
-    return fitting[0] if fitting else 2
+def group_size(rows: int, candidates: int) -> int:
+    """How many play against each other at once; public."""
+    if candidates <= _LARGEST_GROUP and rows * candidates * (candidates - 1) // 2 <= _COMPARISONS_AT_ONCE:
+        return candidates
+    for largest in _GROUPS:
+        groups = -(-candidates // largest)
+        size = -(-candidates // groups)
+        if rows * groups * size * (size - 1) // 2 <= _COMPARISONS_AT_ONCE:
+            return size
+    return 2
 
 
-def _winners_of_two(session: Session, playing: Shared) -> Shared:
-    """winner = earlier + [earlier < later] (later - earlier), for shape (arrays, rows, groups, 2)."""
-    arrays, rows, groups, _ = playing.shape
-    earlier, later = playing[:, :, :, 0], playing[:, :, :, 1]
-    gap = later - earlier
-    wins = negative_planes(session, -gap[0].reshape(1, rows * groups))
-    (change,) = select(session, wins, gap.reshape(arrays, rows * groups))
-    return earlier + change.reshape(arrays, rows, groups)
+def compare_numbers(session: Session, players: Shared) -> tuple[SharedBits, None]:
+    """The contest of plain numbers, shape (1, size, count)."""
+    earlier, later = np.triu_indices(players.shape[1], 1)
+    return negative_planes(session, players[0, earlier] - players[0, later]), None
 
 
-def _winners_of_many(session: Session, playing: Shared) -> Shared:
-    """Everybody against everybody, for shape (arrays, rows, groups, size)."""
-    arrays, rows, groups, size = playing.shape
-    count = rows * groups
-    earlier, later = np.triu_indices(size, 1)
-    scores = playing[0].reshape(count, size)
-    gaps = (scores[:, earlier] - scores[:, later]).transpose()
-    loses = negative_planes(session, gaps)  # plane of each pair: the earlier one loses
-    # Of each candidate k, one plane per opponent: k beats it.
-    pair = np.zeros((size, size), dtype=np.int64)
-    pair[earlier, later] = np.arange(len(earlier))
-    opponents = np.array([[j for j in range(size) if j != k] for k in range(size)])
-    own = np.arange(size)[:, None]
-    beats = loses[pair[np.minimum(own, opponents), np.maximum(own, opponents)]]
-    beats = _invert_where(beats, own < opponents)
-    while beats.shape[1] > 1:
-        half = beats.shape[1] // 2
-        met = conjunction(session, beats[:, :half], beats[:, half : 2 * half])
-        beats = _join(met, beats[:, 2 * half :])
-    best = beats[:, 0]
-    values = playing.reshape(arrays, count, size).transpose()  # (arrays, size, count)
-    (kept,) = select(session, best, values)
-    return kept.sum(axis=1).reshape(arrays, rows, groups)
+def _grouped(field: Shared, size: int) -> Shared:
+    """Shape (arrays, rows, candidates) as (arrays, size, rows * groups)."""
+    arrays, rows, candidates = field.shape
+    lacking = -candidates % size
+    if lacking:
+        last = field[:, :, -1:].broadcast_to((arrays, rows, lacking))
+        field = concatenate([field, last], axis=2)
+    groups = field.shape[2] // size
+    return field.reshape(arrays, rows * groups, size).transpose()
 
 
-def _invert_where(planes: SharedBits, public: np.typing.NDArray[np.bool_]) -> SharedBits:
-    ones = np.uint64(0xFFFFFFFFFFFFFFFF) * public.astype(np.uint64)[:, :, None]
-    return planes ^ np.broadcast_to(ones, planes.shape)
+def _winners_of_two(
+    session: Session, contest: Contest, players: Shared, carried: Shared | None
+) -> tuple[Shared, Shared | None]:
+    """winner = earlier + [earlier < later] (later - earlier)."""
+    loses, anchored = contest(session, players)
+    gaps: list[Shared | Anchored] = [
+        players[:, 1] - players[:, 0] if anchored is None else anchored[:, 1] - anchored[:, 0]
+    ]
+    if carried is not None:
+        gaps.append(carried[:, 1] - carried[:, 0])
+    changes = select(session, loses[0], *gaps)
+    return players[:, 0] + changes[0], None if carried is None else carried[:, 0] + changes[1]
 
 
-def _join(first: SharedBits, second: SharedBits) -> SharedBits:
+def _winners_of_many(
+    session: Session, contest: Contest, players: Shared, carried: Shared | None
+) -> tuple[Shared, Shared | None]:
+    """Who beats all others moves on."""
+    size = players.shape[1]
+    loses, anchored = contest(session, players)
+    # Of each player, one plane per opponent: it beats that one. Plane p + pairs is the complement of plane p.
+    pairs = len(loses)
+    number = np.zeros((size, size), dtype=np.int64)
+    number[np.triu_indices(size, 1)] = np.arange(pairs)
+    beats = np.array(
+        [[number[k, j] + pairs if k < j else number[j, k] for j in range(size) if j != k] for k in range(size)]
+    )
+    best = _all_of(session, stack_planes([loses, ~loses]), beats)
+    values: list[Shared | Anchored] = [players if anchored is None else anchored]
+    if carried is not None:
+        values.append(carried)
+    kept = select(session, best, *values)
+    return kept[0].sum(axis=1), None if carried is None else kept[1].sum(axis=1)
+
+
+def _all_of(session: Session, planes: SharedBits, terms: np.typing.NDArray[np.int64]) -> SharedBits:
+    """ANDs of the planes of each row of `terms`, four at a time."""
+    while terms.shape[1] > 1:
+        count, width = terms.shape
+        whole = width - width % 4 if width > 3 else width
+        factors = min(4, width)
+        parts = [terms[:, :whole].reshape(-1, factors)]
+        if width - whole > 1:
+            parts.append(terms[:, whole:])
+        products = conjunctions(session, planes, *parts)
+        joined = [products[0].reshape(count, whole // factors), *(p.reshape(count, 1) for p in products[1:])]
+        if width - whole == 1:
+            joined.append(planes[terms[:, whole:]])
+        width = sum(part.shape[1] for part in joined)
+        planes = _side_by_side(joined).reshape(count * width)
+        terms = np.arange(count * width).reshape(count, width)
+    return planes[terms[:, 0]]
+
+
+def _side_by_side(parts: Sequence[SharedBits]) -> SharedBits:
     """Join planes along the second axis."""
+    first = parts[0]
     if first.hollow:
-        shape = (first.shape[0], first.shape[1] + second.shape[1], words_for(first.count))
+        shape = (first.shape[0], sum(part.shape[1] for part in parts), first.shape[-1])
         return SharedBits(None, None, first.count, shape)
-    return SharedBits(first.holder, np.concatenate([first.words, second.words], axis=1), first.count)
+    return SharedBits(first.holder, np.concatenate([part.words for part in parts], axis=1), first.count)

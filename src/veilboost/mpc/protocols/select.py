@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,21 @@ class Anchored:
 
     def __repr__(self) -> str:
         return f"Anchored(shape={self.value.shape}, redacted)"
+
+    def __getitem__(self, index: Any) -> Anchored:
+        share, total = self.mask.share[index], self.mask.total
+        mask = Mask(share, None if total is None else np.asarray(total[index]))
+        return Anchored(self.value[index], mask, None if self.opened is None else np.asarray(self.opened[index]))
+
+    def __sub__(self, other: Anchored) -> Anchored:
+        """The difference of two: opened under the difference of their masks already."""
+        total = None
+        if self.mask.total is not None and other.mask.total is not None:
+            total = np.asarray(self.mask.total - other.mask.total)
+        opened = None
+        if self.opened is not None and other.opened is not None:
+            opened = np.asarray(self.opened - other.opened)
+        return Anchored(self.value - other.value, Mask(self.mask.share - other.mask.share, total), opened)
 
 
 def anchor(session: Session, *values: Shared) -> list[Anchored]:
