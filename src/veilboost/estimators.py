@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Never, Self, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +23,16 @@ from veilboost.errors import DataError, InputError
 from veilboost.jobs.draft import draft_feature, draft_job
 from veilboost.jobs.local import run_local
 from veilboost.jobs.spec import job_from_dict, job_to_toml
-from veilboost.tables.reading import column_names, read_columns
+from veilboost.tables.reading import column_names, is_readable, read_columns
 from veilboost.tables.schema import Feature
 from veilboost.tables.table import encode_frame
 from veilboost.trees.ensemble import Ensemble
 from veilboost.trees.parameters import parameters_from
+from veilboost.trees.plot import plot_importance, plot_tree
 from veilboost.trees.xgboost_json import load_model, save_model
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _ANALYST = "analyst"
 Estimator = TypeVar("Estimator", bound="_XORBoost")
@@ -42,7 +46,7 @@ class _XORBoost:
 
     def __init__(
         self,
-        *,
+        *positional: Never,
         n_estimators: int = 100,
         max_depth: int = 6,
         learning_rate: float = 0.3,
@@ -60,7 +64,15 @@ class _XORBoost:
         base_score: float | None = None,
         min_rows_per_leaf: int = 0,
         reveal_gain: bool = False,
+        **unknown: Never,
     ) -> None:
+        # Python's own message would name this base class.
+        name = type(self).__name__
+        if positional:
+            raise TypeError(f"{name} takes no positional arguments: name the parameters, as in {name}(n_estimators=20)")
+        if unknown:
+            known = ", ".join(self._parameter_names())
+            raise TypeError(f"{name} has no parameter '{next(iter(unknown))}': it has {known}")
         self.n_estimators = n_estimators
         self.max_depth = max_depth
         self.learning_rate = learning_rate
@@ -99,7 +111,8 @@ class _XORBoost:
 
     @classmethod
     def _parameter_names(cls) -> list[str]:
-        return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        return [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
 
     def __sklearn_tags__(self) -> Any:
         """How scikit-learn's tools should treat this estimator."""
@@ -167,9 +180,8 @@ class _XORBoost:
         return labels
 
     def _raw_predictions(self, frame: Any) -> npt.NDArray[np.float32]:
-        if not hasattr(self, "ensemble_"):
-            raise _not_fitted(type(self).__name__)
-        return self.ensemble_.predict(encode_frame(frame, self.features_, name_for_errors="X"))
+        ensemble = self._fitted()
+        return ensemble.predict(encode_frame(frame, self.features_, name_for_errors="X"))
 
     def to_xgboost(self) -> Any:
         """The model as an `xgboost.Booster`; needs xgboost."""
@@ -184,9 +196,51 @@ class _XORBoost:
 
     def save_model(self, path: str | Path) -> None:
         """Write the model as an XGBoost JSON file."""
+        save_model(self._fitted(), path)
+
+    def plot_tree(self, number: int = 0, ax: Axes | None = None) -> Axes:
+        """Draw one tree with matplotlib: "yes" goes left, "no" goes right.
+
+        Parameters
+        ----------
+        number
+            Which tree, counted from 0.
+        ax
+            Where to draw; None makes a figure that is large enough for readable text.
+
+        Raises
+        ------
+        InputError
+            There is no such tree, or matplotlib is not installed.
+        """
+        return plot_tree(self._fitted(), number, ax)
+
+    def plot_importance(
+        self, ax: Axes | None = None, importance_type: str | None = None, max_num_features: int | None = None
+    ) -> Axes:
+        """Draw with matplotlib how much the model uses its features.
+
+        Parameters
+        ----------
+        ax
+            Where to draw; None makes a figure.
+        importance_type
+            "weight", the number of splits, or "total_gain", which needs `reveal_gain=True`; None: total gain if there
+            is one, else the number of splits.
+        max_num_features
+            Draw only so many.
+
+        Raises
+        ------
+        InputError
+            Gains were not disclosed, or matplotlib is not installed.
+        """
+        return plot_importance(self._fitted(), ax, importance_type, max_num_features)
+
+    def _fitted(self) -> Ensemble:
         if not hasattr(self, "ensemble_"):
             raise _not_fitted(type(self).__name__)
-        save_model(self.ensemble_, path)
+        return self.ensemble_
 
 
 class XORBoostClassifier(_XORBoost):
@@ -362,6 +416,8 @@ def _align(frames: dict[str, pl.DataFrame], row_id: str) -> dict[str, pl.DataFra
             raise DataError(
                 f"{where}: there is no id column '{row_id}': add it, or leave id out if the rows are aligned"
             )
+        if not is_readable(frame[row_id].dtype):
+            raise DataError(f"{where}: the id column '{row_id}' holds neither text nor numbers: convert it")
         ids = frame[row_id].cast(pl.String).str.strip_chars().str.replace(r"^(\d+)\.0+$", "$1")  # 17.0 is 17
         if ids.null_count() or (ids == "").any():
             raise DataError(f"{where}: the id column '{row_id}' has empty cells: every row needs an id")

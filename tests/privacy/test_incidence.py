@@ -202,7 +202,7 @@ def test_vectors_and_tables_are_hidden_from_a_member(layout: str, shifts: dict[t
             # The member reads the masked table at A; the rest of the difference stays in owner 2's own share.
             shifts[key, FINISH] = xored(np.bitwise_xor.reduce(odd * folded, axis=1).astype("<u4"))
         else:
-            places, tau = incidence._places[0], before.results[0][0]._tau
+            places, tau = np.argsort(incidence._row_at, kind="stable")[:ROWS], before.results[0][0]._tau
             moved = np.zeros((PLAN.slots, VECTORS), dtype=np.uint64)
             moved[places] = difference
             shifts[key, HISTOGRAM] = added(moved)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from veilboost.cli.progress import TreeProgress
+from veilboost.cli.train import tree_times
 from veilboost.data import heart_disease_path, heart_job_path
 from veilboost.errors import InputError
 from veilboost.jobs.local import run_local
@@ -84,14 +85,15 @@ def demo(
         console.print(f"  {auc:.3f}  with the columns of the {name} alone (XGBoost)")
     console.print(f"  [bold]{ours:.3f}  with all columns, none of them shown to anybody (veilboost)[/bold]")
     console.print(f"  {theirs:.3f}  with all columns pooled in one table (XGBoost)\n")
-    seconds = run.report["seconds_per_tree"]
-    each = np.median(seconds)
-    console.print(f"{len(seconds)} trees in {sum(seconds):.1f} s, {each:.2f} s per tree; sent by each role:")
+    console.print(f"{tree_times(run.report['seconds_per_tree'])}. Sent by each role:")
     for role, count in run.report["bytes_sent"].items():
         console.print(f"  {role}: {count / 1e6:.1f} MB")
     console.print(_disclosures(job, run.ledger))
-    if out is not None:
-        console.print(f"Model, ledger and report are in {out}.")
+    if out is None:
+        console.print("With --out DIR the demo keeps the model, the ledger and the report, a page for your browser.")
+    else:
+        console.print(f"Model and ledger are in {out}. Open the report in a browser: ", end="")
+        console.print(str((out / "report.html").absolute()), soft_wrap=True, markup=False, highlight=False)
 
 
 def _disclosures(job: Job, ledger: list[dict[str, Any]]) -> Table:

@@ -9,7 +9,7 @@ import typer
 
 from veilboost.cli.options import Data, tables
 from veilboost.errors import InputError
-from veilboost.jobs.draft import draft_feature, draft_job
+from veilboost.jobs.draft import draft_feature, draft_job, fits_classification
 from veilboost.jobs.spec import job_from_dict, job_to_toml
 from veilboost.tables.reading import column_names, read_columns
 from veilboost.tables.schema import Feature
@@ -34,14 +34,17 @@ def describe(
         raise InputError(f"{out}: is there already: choose another file with --out, or move it away")
     drafts: dict[str, list[Feature]] = {}
     owner: str | None = None
+    classes = True
     for party, file in tables(data).items():
         names = [name for name in column_names(file, str(file)) if name != row_id]
         if label in names:
             if owner is not None:
                 raise InputError(f"--label {label}: both {owner} and {party} have this column: leave it in one table")
             owner = party
-        frame = read_columns(file, [name for name in names if name != label], str(file))
-        drafts[party] = [draft_feature(name, frame[name], str(file)) for name in frame.columns]
+        frame = read_columns(file, names, str(file))
+        if owner == party:
+            classes = fits_classification(label, frame[label], str(file))
+        drafts[party] = [draft_feature(name, frame[name], str(file)) for name in frame.columns if name != label]
     if owner is None:
         raise InputError(f"--label {label}: no table has this column: check the name, and give every table with --data")
     job = job_from_dict(draft_job(out.stem, drafts, label, owner, analyst, _PARAMETERS))
@@ -53,3 +56,8 @@ def describe(
         f"wrote {out}: look over kinds, levels and parameters; "
         "it names levels of your data and will be shared with everybody"
     )
+    if not classes:
+        typer.echo(
+            f"the label '{label}' holds other numbers than 0 and 1, which binary:logistic refuses: for regression write "
+            'objective = "reg:squarederror" under [model] and label_range = [LOWEST, HIGHEST], public bounds, under [data]'
+        )

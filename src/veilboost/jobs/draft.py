@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from veilboost.errors import DataError
+from veilboost.tables.reading import is_readable
 from veilboost.tables.schema import Feature, Kind
 
 _FLAG_WORDS = frozenset({"0", "1", "0.0", "1.0", "true", "false", "t", "f", "yes", "no"})
@@ -32,11 +33,7 @@ def draft_feature(name: str, cells: pl.Series, where: str) -> Feature:
     DataError
         When a text column has too many different values to be categorical, or cells are neither numbers nor text.
     """
-    if cells.dtype.is_nested() or cells.dtype in (pl.Binary, pl.Object):
-        kind = cells.dtype.base_type().__name__
-        raise DataError(
-            f"{where}: column '{name}' holds {kind}, not text or numbers: convert the column or leave it out"
-        )
+    _refuse_unreadable(name, cells, where)
     missing = cells.null_count() > 0
     if cells.dtype == pl.Boolean:
         return Feature(name, Kind.FLAG, (), missing)
@@ -67,6 +64,35 @@ def draft_feature(name: str, cells: pl.Series, where: str) -> Feature:
             "leave it out, or write it into the job file as categorical with its levels"
         )
     return Feature(name, Kind.CATEGORICAL, tuple(levels), missing)
+
+
+def fits_classification(name: str, cells: pl.Series, where: str) -> bool:
+    """Whether a label column suits binary:logistic; if not, it holds numbers for regression.
+
+    Raises
+    ------
+    DataError
+        When it suits neither.
+    """
+    _refuse_unreadable(name, cells, where)
+    present = cells.cast(pl.String).str.strip_chars().drop_nulls().unique().to_list()
+    words = {word.lower() for word in present} - {"", "nan"}
+    if words <= _FLAG_WORDS:
+        return True
+    if all(_NUMBER.fullmatch(word) for word in words):
+        return False
+    raise DataError(
+        f"{where}: the label '{name}' holds text other than 0/1, true/false, t/f or yes/no: "
+        "write its two classes as 0 and 1"
+    )
+
+
+def _refuse_unreadable(name: str, cells: pl.Series, where: str) -> None:
+    if not is_readable(cells.dtype):
+        kind = cells.dtype.base_type().__name__
+        raise DataError(
+            f"{where}: column '{name}' holds {kind}, not text or numbers: convert the column or leave it out"
+        )
 
 
 def draft_job(

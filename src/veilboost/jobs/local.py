@@ -30,8 +30,10 @@ from veilboost.errors import (
     VeilboostError,
 )
 from veilboost.jobs.certificates import write_certificates
-from veilboost.jobs.run import prepare_folder, settings, write_json
+from veilboost.jobs.report.page import write_report
+from veilboost.jobs.run import collected, prepare_folder, write_json
 from veilboost.jobs.spec import DEALER, Job
+from veilboost.trees.xgboost_json import load_model
 
 _GRACE_SECONDS = 5.0
 _ERRORS: dict[str, type[VeilboostError]] = {
@@ -49,7 +51,8 @@ class LocalRun:
     Attributes
     ----------
     report
-        As written to report.json: `seconds_setup`, `seconds_per_tree`, `bytes_sent` per role, `rounds`, `settings`.
+        As written to report.json: `finished`, `rows`, `seconds_setup`, `seconds_per_tree`, `bytes_sent` per role,
+        `rounds`, `roles`, `settings`.
     ledger
         As written to ledger.json.
     """
@@ -86,9 +89,9 @@ def run_local(
     data
         For every party its table: a file, or the bytes of a CSV or Parquet file, which reach the party through a pipe.
     out
-        Gets model.json, ledger.json, report.json, a folder for every role, and certs/ unless it is there. Results of an
-        earlier run of the job are removed at the start, so that a run that fails leaves no model that looks like its
-        own; certs/ with the storage keys stays.
+        The analyst's folder. Gets model.json, ledger.json, report.json, report.html, a folder for every role, and
+        certs/ unless it is there. Results of an earlier run of the job are removed at the start, so that a run that
+        fails leaves no model that looks like its own; certs/ with the storage keys stays.
     on_tree
         Called with the number of trees done: after the setup, then after every tree.
     resume
@@ -254,19 +257,9 @@ def _parse_error(one: _Process) -> dict[str, str]:
 
 
 def _collect(job: Job, outcomes: dict[str, dict[str, Any]], seconds_setup: float, out: Path) -> LocalRun:
-    first = outcomes[job.party_names[0]]
-    report = {
-        "seconds_setup": seconds_setup,
-        "seconds_per_tree": first["seconds_per_tree"],
-        "bytes_sent": {role: sum(outcome["bytes_sent"].values()) for role, outcome in outcomes.items()},
-        "rounds": first["rounds"],
-        "roles": {
-            role: {name: outcome[name] for name in ("cpu_seconds", "peak_memory_bytes", "phases")}
-            for role, outcome in outcomes.items()
-        },
-        "settings": settings(job),
-    }
-    ledger = first["ledger"]
+    report = {**collected(job, outcomes), "seconds_setup": seconds_setup}
+    ledger = outcomes[job.party_names[0]]["ledger"]
     write_json(out / "report.json", report)
     write_json(out / "ledger.json", ledger)
+    write_report(out / "report.html", job, load_model(out / "model.json"), report, ledger, one_machine=True)
     return LocalRun(report, ledger)

@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from veilboost.errors import InputError, ParticipantError
 from veilboost.jobs.certificates import load_storage_key, load_tls
 from veilboost.jobs.checkpoint import Checkpoints, digest_of
 from veilboost.jobs.model_share import save_share
+from veilboost.jobs.report.page import write_report
 from veilboost.jobs.spec import DEALER, Job
 from veilboost.mpc.handshake import Meeting, dealer_session, greet, owner_session
 from veilboost.mpc.ledger import Disclosure
@@ -39,7 +41,7 @@ from veilboost.trees.ensemble import Ensemble
 from veilboost.trees.xgboost_json import save_model
 from veilboost.version import __version__
 from veilboost.xorboost.candidates import CandidateSpace
-from veilboost.xorboost.reveal import receive_reveal, reveal_to
+from veilboost.xorboost.reveal import receive_reveal, received_by, reveal_to
 from veilboost.xorboost.state import hollow_state
 from veilboost.xorboost.train import TrainingState, TrainingTask, train
 
@@ -47,7 +49,7 @@ from veilboost.xorboost.train import TrainingState, TrainingTask, train
 WAIT_SECONDS = 600.0
 
 #: What a role or `veilboost train` may write, apart from certificates.
-RESULTS = ("model.json", "model.share", "report.json", "ledger.json")
+RESULTS = ("model.json", "model.share", "report.json", "ledger.json", "report.html")
 
 #: How much wider than the labels `label_range` may be.
 _WIDEST_RANGE = 1000
@@ -66,6 +68,8 @@ class Outcome:
     ----------
     role
         Name of the participant.
+    rows
+        Of every table.
     seconds_setup
         From the start of this process to the first tree.
     seconds_per_tree
@@ -83,6 +87,7 @@ class Outcome:
     """
 
     role: str
+    rows: int = 0
     seconds_setup: float = 0.0
     seconds_per_tree: list[float] = field(default_factory=list)
     bytes_sent: dict[str, int] = field(default_factory=dict)
@@ -96,6 +101,7 @@ class Outcome:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return {
             "role": self.role,
+            "rows": self.rows,
             "seconds_setup": self.seconds_setup,
             "seconds_per_tree": self.seconds_per_tree,
             "bytes_sent": self.bytes_sent,
@@ -227,7 +233,9 @@ def run_analyst(role: Role) -> Outcome:
     job = role.job
     directory = _folder(role)
     with _meeting(role, None) as (transport, meeting, outcome):
-        outcome.model = receive_reveal(transport, job.party_names, training_task(job, meeting.rows))
+        task = training_task(job, meeting.rows)
+        outcome.model = receive_reveal(transport, job.party_names, task)
+        outcome.ledger = received_by(job.analyst, task)
         _keep_model(role, outcome, transport, job.party_names)
     _write(role, directory, outcome)
     return outcome
@@ -298,6 +306,7 @@ def _meeting(
     outcome = Outcome(role.name)
     try:
         meeting = greet(transport, job.party_names, job.job_hash(), rows, checkpoints)
+        outcome.rows = meeting.rows
         yield transport, meeting, outcome
     except BaseException as error:
         # What is wrong here may name files of this machine; only what concerns the peers goes to them.
@@ -367,6 +376,28 @@ def _write(role: Role, directory: Path | None, outcome: Outcome) -> None:
         write_json(directory / "report.json", report)
         if ledger:
             write_json(directory / "ledger.json", ledger)
+    if outcome.model is not None and role.out is not None:  # beside model.json, never in the folder of another role
+        with _writing(role.out):
+            page = collected(role.job, {role.name: outcome.to_dict()})
+            write_report(role.out / "report.html", role.job, outcome.model, page, ledger, one_machine=False)
+
+
+def collected(job: Job, outcomes: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The report on a job from what its roles, or some of them, know at their end; by role, as `Outcome.to_dict`."""
+    first = outcomes.get(job.party_names[0]) or next(iter(outcomes.values()))
+    return {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "rows": first["rows"],
+        "seconds_setup": first["seconds_setup"],
+        "seconds_per_tree": first["seconds_per_tree"],
+        "bytes_sent": {role: sum(outcome["bytes_sent"].values()) for role, outcome in outcomes.items()},
+        "rounds": first["rounds"],
+        "roles": {
+            role: {name: outcome[name] for name in ("cpu_seconds", "peak_memory_bytes", "phases")}
+            for role, outcome in outcomes.items()
+        },
+        "settings": settings(job),
+    }
 
 
 def settings(job: Job) -> dict[str, Any]:

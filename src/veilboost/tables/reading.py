@@ -83,6 +83,11 @@ def column_names(source: Source, where: str) -> list[str]:
     return [name.strip() for name in header]
 
 
+def is_readable(dtype: pl.DataType) -> bool:
+    """Whether cells of this type are numbers or can be read as text."""
+    return not dtype.is_nested() and dtype not in (pl.Binary, pl.Object, pl.Duration)
+
+
 def _read_file(path: Path, names: Sequence[str], where: str) -> pl.DataFrame:
     try:
         if path.is_dir():

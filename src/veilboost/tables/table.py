@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from veilboost.errors import DataError
-from veilboost.tables.reading import Source, read_columns
+from veilboost.tables.reading import Source, is_readable, read_columns
 from veilboost.tables.schema import Feature, Kind
 
 _FLAG_WORDS: Final = {"true": 1.0, "t": 1.0, "yes": 1.0, "false": 0.0, "f": 0.0, "no": 0.0}
@@ -253,7 +253,7 @@ class _Column:
         cells = self.cells
         if cells.dtype.is_float():
             cells = cells.fill_nan(None)
-        elif cells.dtype.is_nested() or cells.dtype in (pl.Binary, pl.Object):
+        elif not is_readable(cells.dtype):
             self._wrong_type(f"holds {cells.dtype.base_type().__name__}, not text or numbers: convert the column")
         text = cells.cast(pl.String).str.strip_chars()
         return text.set(text == "", None)

@@ -10,6 +10,7 @@ from typing import Final
 
 #: Characters that change how the text around them is shown: a name must not reorder the words of a page.
 _REORDERING: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_HIDDEN: Final = "\ufffd"
 
 
 class Markup(str):
@@ -48,8 +49,11 @@ def escape(text: str) -> Markup:
 
 def visible(text: str) -> str:
     """The text on one line; characters that control how it is shown become replacement characters."""
-    line = " ".join(text.split())
-    return "".join("\ufffd" if char in _REORDERING or unicodedata.category(char) == "Cc" else char for char in line)
+    return "".join(" " if char.isspace() else _HIDDEN if _controls(char) else char for char in text)
+
+
+def _controls(char: str) -> bool:
+    return char in _REORDERING or unicodedata.category(char) in ("Cc", "Cs")
 
 
 def number(value: float) -> str:

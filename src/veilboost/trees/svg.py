@@ -4,20 +4,15 @@ Colours are attributes, which a style sheet of the page may override by the clas
 `question` and `missing`; without one the picture is readable on a light ground.
 """
 
-from veilboost.trees.ensemble import Ensemble
-from veilboost.trees.layout import FONT_SIZE, SMALL_FONT_SIZE, Box, Edge, lay_out
+from veilboost.trees.layout import FONT_SIZE, SMALL_FONT_SIZE, Box, Edge, Picture
 from veilboost.trees.markup import Markup, element, number
 
 #: Leaves that raise a prediction, and leaves that lower it; told apart by the sign of the weight as well.
 RAISES, LOWERS = "#2f7fc1", "#d9822b"
 
 
-def tree_svg(ensemble: Ensemble, number_of_tree: int) -> Markup:
-    """Draw tree `number_of_tree`, counted from 0, in its natural size; full names stand in <title> elements."""
-    picture = lay_out(ensemble.trees[number_of_tree], ensemble.features)
-    leaves = sum(box.strength is not None for box in picture.boxes)
-    what = f"Tree {number_of_tree + 1} of {len(ensemble.trees)}: {len(picture.boxes) - leaves} questions, "
-    what += f"{leaves} {'leaf' if leaves == 1 else 'leaves'}"
+def tree_svg(picture: Picture, label: str) -> Markup:
+    """Draw a tree in its natural size; full names stand in <title> elements, `label` says what it is."""
     return element(
         "svg",
         *(_line(edge) for edge in picture.edges),
@@ -26,7 +21,7 @@ def tree_svg(ensemble: Ensemble, number_of_tree: int) -> Markup:
         xmlns="http://www.w3.org/2000/svg",
         class_="tree",
         role="img",
-        aria_label=what,
+        aria_label=label,
         width=picture.width,
         height=picture.height,
         viewBox=f"0 0 {number(picture.width)} {number(picture.height)}",

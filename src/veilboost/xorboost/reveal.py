@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from veilboost.mpc.correlations import Field, bits_field, ring_field
+from veilboost.mpc.correlations import Domain, Field, bits_field, ring_field
 from veilboost.mpc.fixed_point import decode
+from veilboost.mpc.ledger import Disclosure
 from veilboost.mpc.protocols.sigmoid import FRACTION_BITS
 from veilboost.mpc.ring import Words, unpack_bits
 from veilboost.mpc.session import Session, receive_disclosed
@@ -28,6 +29,11 @@ class _Item:
     name: str
     what: str
     field: Field
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As the owners' ledgers state it: bits are counted, not words."""
+        return (*self.field.shape[:-1], self.field.count) if self.field.domain is Domain.BITS else self.field.shape
 
 
 def reveal_to(session: Session, task: TrainingTask, forest: SharedForest, analyst: str) -> Ensemble | None:
@@ -52,6 +58,11 @@ def reveal_to(session: Session, task: TrainingTask, forest: SharedForest, analys
 def receive_reveal(transport: Transport, owners: tuple[str, ...], task: TrainingTask) -> Ensemble:
     """The analyst's part of `reveal_to` when it is not one of the owners."""
     return rebuild(task, {item.name: receive_disclosed(transport, owners, item.field) for item in _items(task)})
+
+
+def received_by(analyst: str, task: TrainingTask) -> list[Disclosure]:
+    """What an analyst that is not one of the owners has received in `receive_reveal`, which counts no rounds."""
+    return [Disclosure(analyst, item.what, _WHY, item.shape, None) for item in _items(task)]
 
 
 def rebuild(task: TrainingTask, values: dict[str, Words]) -> Ensemble:

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from veilboost.jobs.spec import DEALER, Job
 
+_TIMES: Final = " \u00d7 "
+
 
 @dataclass(frozen=True)
 class Meaning:
@@ -66,14 +68,23 @@ def amount(entry: Mapping[str, Any]) -> str:
     """How many values an entry disclosed, such as "300 codes of 64 bits (20 trees x 15 nodes)"."""
     meaning, shape = MEANINGS.get(entry["value"]), list(entry["shape"])
     if meaning is None or len(shape) != len(meaning.dimensions) + meaning.bits:
-        return f"{prod(shape):,} values ({' \u00d7 '.join(map(str, shape))})"
+        return f"{prod(shape):,} values ({_TIMES.join(map(str, shape))})"
     counted = shape[: len(meaning.dimensions)]
     values = f"{prod(counted):,} {'value' if prod(counted) == 1 else 'values'}"
     values += f" of {shape[-1]} bits" if meaning.bits else ""
     if len(counted) == 1:
         return values
-    sizes = " \u00d7 ".join(f"{count} {name}" for count, name in zip(counted, meaning.dimensions, strict=True))
+    sizes = _TIMES.join(f"{count} {name}" for count, name in zip(counted, meaning.dimensions, strict=True))
     return f"{values} ({sizes})"
+
+
+def strangeness(job: Job, entry: Mapping[str, Any]) -> str | None:
+    """Why an entry is out of the ordinary; None if it is one of docs/leakage.md, for the analyst."""
+    if entry["receiver"] != job.analyst:
+        return f"The receiver is not {job.analyst}, the analyst of the job."
+    if entry["value"] not in MEANINGS:
+        return "This page knows no such entry: ask what it is before you accept it."
+    return None
 
 
 def learned_nothing(job: Job, ledger: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -83,12 +94,18 @@ def learned_nothing(job: Job, ledger: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def not_disclosed(job: Job, ledger: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What stayed secret, one sentence per line; only what holds for everybody that the ledger does not name."""
+    """What stayed secret, one sentence per line; nothing is promised if the ledger has entries out of the ordinary."""
+    if any(strangeness(job, entry) for entry in ledger):
+        return [
+            "The ledger has entries out of the ordinary, marked above. As long as nobody explains them, this page "
+            "cannot say what was not disclosed."
+        ]
     nothing = learned_nothing(job, ledger)
     owners = [name for name in job.party_names if name in nothing]
     lines = [
-        "No cell, cut, bin or label left its owner, and nobody received a gradient, a histogram or the path of a row "
-        "through a tree: they existed as secret shares only. What is listed above is all that was opened.",
+        "No cell, bin or label was disclosed, nor a cut that no split uses, a gradient, a histogram, or the path of a "
+        "row through a tree: outside their owner they existed as secret shares only. What is listed above is all that "
+        "left the shared domain.",
         f"{job.analyst} received nothing about nodes that do not split, and not where a threshold lies among the bins "
         "of its owner" + ("." if job.parameters.reveal_gain else "; no gains and no hessian sums either."),
     ]

@@ -8,7 +8,8 @@ from pathlib import Path
 from string import Template
 from typing import Any, Final
 
-from veilboost.jobs.report.charts import COLOURS, bar, columns, learning_curve, legend, stacked_bar
+from veilboost.jobs.report.charts import bar, learning_curve
+from veilboost.jobs.report.costs import cost_section
 from veilboost.jobs.report.disclosures import (
     MEANINGS,
     amount,
@@ -16,10 +17,14 @@ from veilboost.jobs.report.disclosures import (
     known_to_all,
     learned_nothing,
     not_disclosed,
+    strangeness,
 )
-from veilboost.jobs.spec import DEALER, Job
+from veilboost.jobs.report.pieces import duration, scrolling, section, size
+from veilboost.jobs.spec import Job
+from veilboost.tables.schema import Kind
 from veilboost.trees.ensemble import Ensemble
 from veilboost.trees.importance import importance_of
+from veilboost.trees.layout import lay_out, signed
 from veilboost.trees.markup import Markup, element
 from veilboost.trees.objective import to_margin
 from veilboost.trees.svg import tree_svg
@@ -63,12 +68,12 @@ def render(
     """The page as text; parameters as `write_report`."""
     sections = [
         _facts(job, model, report),
-        _section("Feature importance", *_importance(model)),
-        _section("The first trees", *_trees(model)),
-        _section("Learning curve", *_metrics(report)) if report.get("metrics") else None,
-        _section("Who learned what", *_ledger(job, report, ledger, one_machine)),
-        _section("Where time and bytes went", *_costs(job, report)),
-        _section("Settings", *_settings(job, report)),
+        section("Feature importance", *_importance(model)),
+        section("The first trees", *_trees(model)),
+        section("Learning curve", *_metrics(report)) if report.get("metrics") else None,
+        section("Who learned what", *_ledger(job, report, ledger, one_machine)),
+        section("Where time and bytes went", *cost_section(job, report)),
+        section("Settings", *_settings(job, report)),
     ]
     where = "all roles on one machine" if one_machine else f"as {job.analyst} saw it"
     finished = str(report.get("finished", "")).replace("T", " ").replace("+00:00", " UTC")
@@ -105,16 +110,15 @@ def _facts(job: Job, model: Ensemble, report: Mapping[str, Any]) -> Markup:
         facts.insert(1, ("Rows", f"{rows:,}", "the same at every party"))
     if seconds:
         rest = seconds[1:] or seconds
-        first = f"median; the first tree took {duration(seconds[0])}" if len(seconds) > 1 else "the only one of this run"
+        first = f"median without the first, which took {duration(seconds[0])}" if len(seconds) > 1 else "of one tree"
         facts.append(("Time per tree", duration(statistics.median(rest)), first))
-        total = sum(seconds)
-        facts.append(
-            ("Training", duration(total), f"all trees, after {duration(report['seconds_setup'])} of setup"),
-        )
+        trees = "all trees" if len(seconds) == len(model.trees) else f"the {len(seconds)} trees of the last start"
+        setup = duration(report["seconds_setup"])
+        facts.append(("Training", duration(sum(seconds)), f"{trees}, after {setup} of setup"))
     sent = f"by {len(bytes_sent)} roles" if len(bytes_sent) > 1 else f"by {next(iter(bytes_sent))}"
     facts.append(("Sent", size(sum(bytes_sent.values())), sent))
     if report["rounds"]:
-        facts.append(("Rounds", f"{report['rounds']:,}", "messages between owners, in turns"))
+        facts.append(("Rounds", f"{report['rounds']:,}", "turns of messages between owners"))
     return element(
         "dl",
         *(
@@ -152,28 +156,34 @@ def _importance(model: Ensemble) -> list[Markup]:
 
 
 def _trees(model: Ensemble) -> list[Markup]:
-    shown = range(min(_TREES_SHOWN, len(model.trees)))
     base = to_margin(model.objective, model.base_score)
+    flags = any(feature.kind is Kind.FLAG for feature in model.features)
     logistic = model.objective == "binary:logistic"
     what = "a score that the logistic function turns into the probability of class 1" if logistic else "the prediction"
-    figures = [
-        element(
-            "figure",
-            element("figcaption", f"Tree {number + 1} of {len(model.trees)}"),
-            _scroll(f"Tree {number + 1}", tree_svg(model, number)),
-        )
-        for number in shown
-    ]
     return [
         element(
             "p",
             "A row answers the questions from the top down: yes goes left, no goes right. ",
             "Where it has no value, it goes the way that \u201cmissing\u201d says. ",
-            f"The weights of the leaves it reaches in all trees, added to {base:.4g}, are {what}.",
+            "A question that only names a column asks whether a flag is set (1, yes or true). " if flags else None,
+            f"The weights of the leaves it reaches in all trees, added to {signed(base, 4)}, are {what}.",
             class_="quiet",
         ),
-        *figures,
+        *(_tree(model, number) for number in range(min(_TREES_SHOWN, len(model.trees)))),
     ]
+
+
+def _tree(model: Ensemble, number: int) -> Markup:
+    tree, name = model.trees[number], f"Tree {number + 1} of {len(model.trees)}"
+    picture = lay_out(tree, model.features)
+    leaves = int(tree.leaf.sum())
+    drawing = tree_svg(picture, f"{name}: questions: {tree.n_nodes - leaves}, leaves: {leaves}")
+    # A narrow window first shows the root, in its middle, rather than the left edge.
+    at = 100 * picture.boxes[0].x / picture.width
+    place = f"left: {at:.2f}%; width: min(100cqw, {2 * min(at, 100 - at):.2f}%)"
+    root = element("div", class_="root", style=place)
+    sheet = element("div", root, drawing, class_="sheet", style=f"--natural: {picture.width:.0f}px")
+    return element("figure", element("figcaption", name), scrolling(name, sheet))
 
 
 def _metrics(report: Mapping[str, Any]) -> list[Markup]:
@@ -194,9 +204,9 @@ def _ledger(
             "tr",
             element("th", role, scope="row"),
             element("td", "nothing"),
-            element("td", "no value was disclosed to it", data_label="Why"),
-            element("td", "0", data_label="How much"),
-            element("td", "none", data_label="When"),
+            element("td"),
+            element("td", "0 values", data_label="How much"),
+            element("td"),
         )
         for role in learned_nothing(job, ledger)
     ]
@@ -220,9 +230,7 @@ def _ledger_row(job: Job, entry: Mapping[str, Any], rounds: int) -> Markup:
     number = entry["round"]
     when = "rounds are counted by the owners" if number is None else f"round {number:,}"
     when += f" of {rounds:,}" if number is not None and rounds else ""
-    strange = None if meaning else "This page knows no such entry: ask what it is before you accept it."
-    if entry["receiver"] != job.analyst:
-        strange = f"The receiver is not {job.analyst}, the analyst of the job."
+    strange = strangeness(job, entry)
     return element(
         "tr",
         element("th", entry["receiver"], scope="row"),
@@ -236,80 +244,6 @@ def _ledger_row(job: Job, entry: Mapping[str, Any], rounds: int) -> Markup:
         element("td", amount(entry), data_label="How much"),
         element("td", when, data_label="When"),
     )
-
-
-def _costs(job: Job, report: Mapping[str, Any]) -> list[Markup]:
-    roles: Mapping[str, Mapping[str, Any]] = report["roles"]
-    phases = list(dict.fromkeys(phase for role in roles.values() for phase in role["phases"]))
-    colours = {phase: COLOURS[at % len(COLOURS)] for at, phase in enumerate(phases)}
-    parts: list[Markup] = []
-    if report["seconds_per_tree"]:
-        parts += [element("h3", "Seconds per tree"), columns(report["seconds_per_tree"], " s")]
-    if phases:
-        parts += [element("h3", "By phase"), legend(colours)]
-        parts.append(_phase_bars("Wall time, waiting for others included", "seconds", roles, colours))
-        parts.append(_phase_bars("Bytes sent", "bytes_sent", roles, colours))
-        parts.append(_scroll("Numbers by phase", _phase_table(roles, phases)))
-    return [*parts, element("h3", "By role"), _role_table(job, report)]
-
-
-def _phase_bars(caption: str, what: str, roles: Mapping[str, Mapping[str, Any]], colours: Mapping[str, str]) -> Markup:
-    spent = {name: {p: total[what] for p, total in role["phases"].items()} for name, role in roles.items()}
-    most = max(sum(parts.values()) for parts in spent.values())
-    shown = duration if what == "seconds" else size
-    rows = [
-        element(
-            "tr",
-            element("th", name, scope="row"),
-            element("td", stacked_bar(parts, colours, most, " s" if what == "seconds" else " bytes")),
-            element("td", shown(sum(parts.values())), class_="number"),
-        )
-        for name, parts in spent.items()
-        if parts
-    ]
-    return element("table", element("caption", caption), element("tbody", *rows), class_="bars")
-
-
-def _phase_table(roles: Mapping[str, Mapping[str, Any]], phases: Sequence[str]) -> Markup:
-    heads = [element("th", head, scope="col") for head in ("", *phases)]
-    rows = []
-    for name, role in roles.items():
-        totals = [role["phases"].get(phase) for phase in phases]
-        if any(totals):
-            shown = [f"{duration(t['seconds'])}, {size(t['bytes_sent'])}" if t else "" for t in totals]
-            rows.append(element("tr", element("th", name, scope="row"), *(element("td", cell) for cell in shown)))
-    return element("table", element("thead", element("tr", *heads)), element("tbody", *rows))
-
-
-def _role_table(job: Job, report: Mapping[str, Any]) -> Markup:
-    heads = ("Role", "Is", "Columns", "Sent", "Processor time", "Peak memory")
-    rows = []
-    for name in job.roles:
-        kind = "dealer" if name == DEALER else "data owner" if name in job.party_names else "analyst"
-        kind += " and analyst" if name == job.analyst and name in job.party_names else ""
-        held = ""
-        if name in job.party_names:
-            held = str(len(job.features_of(name))) + (" and the label" if name == job.label_owner else "")
-        role = report["roles"].get(name)
-        cells = [kind, held]
-        cells += ["", "", ""] if role is None else [
-            size(report["bytes_sent"][name]), duration(role["cpu_seconds"]), size(role["peak_memory_bytes"])
-        ]
-        rows.append(
-            element(
-                "tr",
-                element("th", name, scope="row"),
-                *(element("td", cell, data_label=head) for head, cell in zip(heads[1:], cells, strict=True) if cell),
-            )
-            if not all(cells)
-            else element(
-                "tr",
-                element("th", name, scope="row"),
-                *(element("td", cell, data_label=head) for head, cell in zip(heads[1:], cells, strict=True)),
-            )
-        )
-    head = element("tr", *(element("th", one, scope="col") for one in heads))
-    return element("table", element("thead", head), element("tbody", *rows), class_="cards")
 
 
 def _settings(job: Job, report: Mapping[str, Any]) -> list[Markup]:
@@ -331,35 +265,7 @@ def _settings(job: Job, report: Mapping[str, Any]) -> list[Markup]:
     ]
 
 
-def _section(title: str, *children: Markup) -> Markup:
-    return element("section", element("h2", title), *children)
-
-
-def _scroll(what: str, child: Markup) -> Markup:
-    """A box of its own that scrolls sideways, with the keyboard too."""
-    return element("div", child, class_="scroll", role="region", aria_label=what, tabindex="0")
-
-
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: "0.22 s", "5.4 s", "3 min 20 s", "2 h 5 min"."""
-    if seconds < 1:
-        return f"{seconds:.2g} s" if seconds >= 0.001 else "0 s"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes, left = divmod(round(seconds), 60)
-    return f"{minutes} min {left} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def size(count: float) -> str:
-    """Bytes for people, in powers of 1000."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ from veilboost.mpc.prg import Stream
 from veilboost.mpc.ring import WORD, Words
 from veilboost.mpc.session import Exchanged, Session
 from veilboost.mpc.shares import Shared
+
+Slot = TypeVar("Slot", np.uint16, np.uint32)
 
 #: Words of one chunk of slots that travel in one frame.
 CHUNK_WORDS = 1 << 20
@@ -78,7 +81,10 @@ class PermutedIncidence:
         self.total_bins = int(self.bin_starts[-1])
         self._others = [owner for owner in range(len(session.owners)) if owner != member]
         self._bins = bins
+        # Of every feature and row its place among the feature's slots, at the member; the inverse, of every place its
+        # row (`rows` for dummies), at the dealer.
         self._places: kernels.Slots | None = None
+        self._row_at: kernels.Slots | None = None
         self._tau: npt.NDArray[np.uint16] = np.empty(0, dtype=np.uint16)
         self._setup()
 
@@ -90,18 +96,21 @@ class PermutedIncidence:
         stream = session.streams(session.next_number()).get(self.member)
         total = int(self.slot_starts[-1])
         narrow = np.dtype(np.uint8 if all(plan.bins <= 256 for plan in self.plans) else np.uint16)
-        if stream is not None:
-            self._places = np.empty((len(self.plans), self.rows), dtype=np.uint32)
+        if stream is not None and session.dealing:
+            self._row_at = np.empty(total, dtype=np.uint32)
         if self._bins is not None:
+            self._places = np.empty((len(self.plans), self.rows), dtype=np.uint32)
             self._tau = np.empty(total, dtype=np.uint16)
         for feature, plan in enumerate(self.plans):
-            if stream is None or self._places is None:
+            if stream is None:
                 break
             places = kernels.shuffle(stream.words(plan.slots + kernels.SHUFFLE_SPARE), plan.slots)
-            self._places[feature] = places[: self.rows]
-            if self._bins is not None:
-                start = self.slot_starts[feature]
-                self._tau[start : start + plan.slots][places] = _fill(self._bins[feature], plan)
+            own = slice(self.slot_starts[feature], self.slot_starts[feature + 1])
+            if self._row_at is not None:
+                self._row_at[own][places] = np.minimum(np.arange(plan.slots), self.rows)
+            if self._bins is not None and self._places is not None:
+                self._places[feature] = places[: self.rows]
+                self._tau[own][places] = _fill(self._bins[feature], plan)
         payload = None
         if self._bins is not None:
             payload = np.ascontiguousarray(self._tau.astype(narrow)).view(np.uint8)
@@ -138,18 +147,21 @@ class PermutedIncidence:
         sums = None if session.dealing else np.zeros(shape, dtype=WORD)
         masks = None
         if vectors.masks is not None:
-            masks = sum((vectors.masks[owner] for owner in self._others), np.zeros_like(vectors.masks[0]))
+            # One more row, of zeros, stands for the dummies.
+            masks = np.zeros((self.rows + 1, width), dtype=WORD)
+            for owner in self._others:
+                masks[:-1] += vectors.masks[owner]
         for first, last in self._chunks(features, width):
             chunk = np.asarray(features[first:last], dtype=np.int64)
             slot_starts = _starts([self.plans[feature].slots for feature in chunk])
             slots = (int(slot_starts[-1]), width)
             streams = session.streams(session.next_number())
-            correction = partial(self._correction, masks, chunk, slot_starts, streams)
+            correction = partial(self._correction, masks, chunk, slots, streams)
             dealt = session.deal(self.member, correction, slots)
             if sums is None:
                 continue
             words = streams[session.holder].words(*slots) if dealt is None else dealt  # type: ignore[index]
-            kernels.add_slots(words, self._chunk_tau(chunk), slot_starts, bin_starts[first:last], sums)
+            kernels.add_slots(words, self._of_chunk(self._tau, chunk), slot_starts, bin_starts[first:last], sums)
             if self._bins is not None and vectors.total is not None:
                 kernels.add_rows(vectors.total, self._bins[chunk], bin_starts[first:last], sums)
         return Shared(session.holder, sums, shape)
@@ -182,7 +194,7 @@ class PermutedIncidence:
         table_type = np.dtype(f"<u{octets}")
         bin_starts = _starts([self.plans[feature].bins for feature in features])
         table = None if tables is None else tables.astype(table_type)
-        rows = np.zeros(self.rows, dtype=table_type)
+        rows = np.zeros(self.rows + 1, dtype=table_type)  # the last one collects dummies, at the dealer
         for first, last in self._chunks(features, 1):
             chunk = np.asarray(features[first:last], dtype=np.int64)
             slot_starts = _starts([self.plans[feature].slots for feature in chunk])
@@ -194,31 +206,35 @@ class PermutedIncidence:
                     slots = streams[owner].octets(count * octets).view(table_type)
                 payload = None
                 if table is not None and slots is not None and owner == session.holder:
-                    kernels.xor_slots(table, self._chunk_tau(chunk), slot_starts, bin_starts[first:last], slots)
+                    kernels.xor_slots(
+                        table, self._of_chunk(self._tau, chunk), slot_starts, bin_starts[first:last], slots
+                    )
                     payload = slots.view(np.uint8)
                 received = session.pass_masked(owner, [self.member], payload, count * octets)
                 if received is not None:
                     slots = received.view(table_type)
-                if self._places is not None and slots is not None:  # the member and the dealer
-                    kernels.xor_permuted(slots, self._places[chunk], slot_starts, rows)
+                if self._places is not None and slots is not None:
+                    kernels.xor_permuted(slots, self._places[chunk], slot_starts, rows[:-1])
+                if self._row_at is not None and slots is not None:
+                    kernels.xor_scattered(slots, self._of_chunk(self._row_at, chunk), rows)
             if table is not None and self._bins is not None:
-                kernels.xor_rows(table, self._bins[chunk], bin_starts[first:last], rows)
-        return finish_lookup(session, self.member, rows.astype(WORD), octets)
+                kernels.xor_rows(table, self._bins[chunk], bin_starts[first:last], rows[:-1])
+        return finish_lookup(session, self.member, rows[:-1].astype(WORD), octets)
 
     def _correction(
         self,
         masks: Words | None,
         chunk: npt.NDArray[np.int64],
-        slot_starts: kernels.Starts,
+        slots: tuple[int, int],
         streams: Mapping[int, Stream],
     ) -> Words:
         """The dealer's part of `histogram`: alpha(sum of the a_Q) - sum of the b_Q."""
-        assert masks is not None and self._places is not None
-        slots = (int(slot_starts[-1]), masks.shape[1])
-        words = np.zeros(slots, dtype=WORD)
-        for owner in self._others:
-            words -= streams[owner].words(*slots)
-        kernels.add_permuted(masks, self._places[chunk], slot_starts, words)
+        assert masks is not None and self._row_at is not None
+        first, *others = self._others
+        words = streams[first].words(*slots)
+        for owner in others:
+            words += streams[owner].words(*slots)
+        kernels.subtract_from_gathered(masks, self._of_chunk(self._row_at, chunk), words)
         return words
 
     def _chunks(self, features: Sequence[int], width: int) -> Iterator[tuple[int, int]]:
@@ -233,9 +249,11 @@ class PermutedIncidence:
         if first < len(features):
             yield first, len(features)
 
-    def _chunk_tau(self, chunk: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
-        parts = [self._tau[self.slot_starts[feature] : self.slot_starts[feature + 1]] for feature in chunk]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    def _of_chunk(self, slots: npt.NDArray[Slot], chunk: npt.NDArray[np.int64]) -> npt.NDArray[Slot]:
+        """The slots of some features, one after another; without a copy where the features are neighbours."""
+        if np.array_equal(chunk, np.arange(chunk[0], chunk[0] + len(chunk))):
+            return slots[self.slot_starts[chunk[0]] : self.slot_starts[chunk[-1] + 1]]
+        return np.concatenate([slots[self.slot_starts[feature] : self.slot_starts[feature + 1]] for feature in chunk])
 
 
 def finish_lookup(session: Session, member: int, rows: Words, octets: int) -> Words | None:
