@@ -13,7 +13,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.stamp-demo ## train on real hospital data that is split between two owners
-	$(VENV)/bin/veilboost demo
+	$(VENV)/bin/veilboost demo --out demo
 
 test: $(VENV)/.stamp-dev ## run the quick tests
 	$(RUN) -m pytest

@@ -10,7 +10,7 @@ from tests.processes.support import free_ports
 
 from veilboost.cli import main
 from veilboost.errors import DataError, JobError
-from veilboost.jobs.draft import MOST_LEVELS, draft_feature, draft_job
+from veilboost.jobs.draft import MOST_LEVELS, draft_feature, draft_job, fits_classification
 from veilboost.jobs.spec import job_from_dict, job_to_toml, load_job
 from veilboost.tables.schema import Feature, Kind
 from veilboost.tables.table import load_table
@@ -64,10 +64,42 @@ def test_too_many_texts_are_refused() -> None:
         draft_feature("remark", pl.Series([f"patient {n}" for n in range(MOST_LEVELS + 1)]), "patients.csv")
 
 
-@pytest.mark.parametrize("cells", [pl.Series([[1], [2]]), pl.Series([b"a", b"b"]), pl.Series([{"a": 1}])])
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pl.Series([[1], [2]]),
+        pl.Series([b"a", b"b"]),
+        pl.Series([{"a": 1}]),
+        pl.Series([1, None]).cast(pl.Duration),
+    ],
+)
 def test_cells_that_are_no_numbers_or_text_are_refused(cells: pl.Series) -> None:
     with pytest.raises(DataError, match=r"table: column 'x' holds .*, not text or numbers"):
         draft_feature("x", cells, "table")
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (pl.Series([0, 1, 1]), True),
+        (pl.Series([1.0, 0.0, float("nan")]), True),
+        (pl.Series([True, False]), True),
+        (pl.Series(["Yes", "no ", "", None]), True),
+        (pl.Series([1, 2]), False),
+        (pl.Series(["12.5", "0"]), False),
+    ],
+)
+def test_labels_for_classification_and_regression(cells: pl.Series, expected: bool) -> None:
+    assert fits_classification("sick", cells, "table") is expected
+
+
+@pytest.mark.parametrize(
+    "cells", [pl.Series(["sick", "well"]), pl.Series(["1", "two"]), pl.Series([1]).cast(pl.Duration), pl.Series([[1]])]
+)
+def test_labels_for_neither_are_refused(cells: pl.Series) -> None:
+    with pytest.raises(DataError, match=r"table: (the label|column) 'sick' holds .*: (write|convert)") as caught:
+        fits_classification("sick", cells, "table")
+    assert "well" not in str(caught.value)
 
 
 def test_drafted_job_is_a_job() -> None:
@@ -189,6 +221,24 @@ def test_describe_refuses(
     (line,) = capsys.readouterr().err.splitlines()
     assert expected in line
     assert not path.exists()
+
+
+def test_describe_says_what_a_label_of_other_numbers_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = write_tables(tmp_path)
+    words = ["describe", *options, "--id", "patient", "--out"]
+    assert run_main(monkeypatch, *words, tmp_path / "age.toml", "--label", "age") == 0
+    said = capsys.readouterr().out
+    assert "the label 'age' has numbers other than 0 and 1" in said
+    assert 'objective = "reg:squarederror"' in said
+    text = (tmp_path / "age.toml").read_text().replace("binary:logistic", "reg:squarederror")
+    (tmp_path / "age.toml").write_text(text.replace("[data]", "[data]\nlabel_range = [0, 120]"))
+    assert load_job(tmp_path / "age.toml").data.label_range == (0, 120)
+    assert run_main(monkeypatch, *words, tmp_path / "sex.toml", "--label", "sex") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "clinic.csv: the label 'sex' holds cells that are neither numbers nor true/false" in line
+    assert not (tmp_path / "sex.toml").exists()
 
 
 def test_describe_does_not_overwrite(

@@ -1,5 +1,6 @@
 """All roles as local processes: data given as bytes, progress, and who is blamed when a job fails."""
 
+import json
 import subprocess
 import sys
 from io import BytesIO
@@ -10,6 +11,8 @@ from tests.processes.support import make_case
 
 from veilboost.errors import InputError, ParticipantError, PeerLost, PeerMismatch, ProtocolError
 from veilboost.jobs.local import _cause, _Process, check_data_names, run_local
+from veilboost.jobs.report.page import render
+from veilboost.trees.xgboost_json import load_model
 
 
 def test_tables_as_bytes_and_progress(tmp_path: Path) -> None:
@@ -25,7 +28,12 @@ def test_tables_as_bytes_and_progress(tmp_path: Path) -> None:
     assert seen == [0, 1, 2, 3]
     assert set(run.report["bytes_sent"]) == {"north", "south", "dealer"}
     assert {entry["receiver"] for entry in run.ledger} == {"south"}
-    assert (out / "model.json").is_file()
+    model = load_model(out / "model.json")
+    assert [path for path in out.rglob("*.html*")] == [out / "report.html"]  # none in the folder of a role
+    page = render(case.job, model, json.loads((out / "report.json").read_text()), run.ledger, one_machine=True)
+    assert (out / "report.html").read_text(encoding="utf-8") == page
+    assert set(run.report["roles"]) == {"north", "south", "dealer"}
+    assert run.report["rows"] == 60
     keys = {path: path.read_bytes() for path in (out / "certs").iterdir()}
     bad = {**tables, "north": b"age\n1\n"}
     with pytest.raises(InputError, match=r"table of north: .*'smoker'"):
@@ -33,6 +41,7 @@ def test_tables_as_bytes_and_progress(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in (out / "certs").iterdir()} == keys
     assert not list(out.rglob("model.*"))
     assert not list(out.rglob("*.json"))
+    assert not list(out.rglob("*.html"))
 
 
 def test_data_names(tmp_path: Path) -> None:

@@ -271,6 +271,7 @@ def test_paths_that_are_no_file(tmp_path: Path) -> None:
         (pl.DataFrame({"b": [1]}), "there is no column 'age'"),
         (pl.DataFrame({"age": [[777]]}), "column 'age' holds List"),
         (pl.DataFrame({"age": [b"777"]}), "column 'age' holds Binary"),
+        (pl.DataFrame({"age": pl.Series([777]).cast(pl.Duration)}), "column 'age' holds Duration"),
         (pl.DataFrame({"age": [True]}), 'kind = "flag"'),
         (pl.DataFrame({"age": ["2020-01-01"]}).with_columns(pl.col("age").str.to_date()), "row 1, column 'age'"),
         (pd.DataFrame([[1, 2]], columns=["age", "age"]), "column 'age' is there twice"),

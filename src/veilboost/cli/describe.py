@@ -58,6 +58,7 @@ def describe(
     )
     if not classes:
         typer.echo(
-            f"the label '{label}' holds other numbers than 0 and 1, which binary:logistic refuses: for regression write "
-            'objective = "reg:squarederror" under [model] and label_range = [LOWEST, HIGHEST], public bounds, under [data]'
+            f"the label '{label}' has numbers other than 0 and 1, so the draft does not fit it yet: write two classes "
+            'as 0 and 1, or for regression objective = "reg:squarederror" under [model] and public bounds '
+            "label_range = [LOWEST, HIGHEST] under [data]"
         )

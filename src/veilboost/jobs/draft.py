@@ -82,7 +82,7 @@ def fits_classification(name: str, cells: pl.Series, where: str) -> bool:
     if all(_NUMBER.fullmatch(word) for word in words):
         return False
     raise DataError(
-        f"{where}: the label '{name}' holds text other than 0/1, true/false, t/f or yes/no: "
+        f"{where}: the label '{name}' holds cells that are neither numbers nor true/false, t/f or yes/no: "
         "write its two classes as 0 and 1"
     )
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from veilboost.mpc.protocols.one_hot import look_up
 from veilboost.mpc.protocols.pack import pack, unpack
-from veilboost.mpc.protocols.select import anchor, select
+from veilboost.mpc.protocols.select import Anchored, anchor, select
 from veilboost.mpc.protocols.sigmoid import FRACTION_BITS
 from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.ring import pack_bits, to_ring, unpack_bits
@@ -32,6 +32,9 @@ from veilboost.xorboost.objective import LabelUnit, first_margin, gradients, sca
 from veilboost.xorboost.routing import route, split_codes, winning_candidates
 
 _RATE_BITS = 20
+
+#: Rows times nodes of one step of a level, to bound memory.
+_WORDS_AT_ONCE = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -225,8 +228,7 @@ def grow_tree(
         if histogram is None:
             histogram = _histogram(session, cells, stack(words).reshape(len(words), 1, space.rows), in_tree)
         else:
-            masked = stack(select(session, indicators[0::2], *anchored))
-            left = _histogram(session, cells, masked, in_tree)
+            left = _left_histograms(session, cells, indicators[0::2], anchored, in_tree)
             histogram = interleave(left, histogram - left)
         session.phases.enter("split search")
         features = np.flatnonzero(permitted.any(axis=0))
@@ -257,9 +259,9 @@ def grow_tree(
     session.phases.enter("leaves")
     covers.append(standing.sums[1])
     weights = leaf_weights(session, standing, parameters, scales)
-    (steps,) = select(session, indicators, weights.reshape(len(indicators), 1))
+    step = _weight_of_rows(session, indicators, weights)
     tree = SharedTree(stack_planes(codes), stack_planes(cut_bits), weights, concatenate(gains), concatenate(covers))
-    return tree, steps.sum(axis=0)
+    return tree, step
 
 
 def leaf_weights(session: Session, standing: Standing, parameters: Parameters, scales: Scales) -> Shared:
@@ -293,6 +295,34 @@ def _histogram(session: Session, cells: Sequence[OwnerCells], words: Shared, act
     sums = sums.reshape(sums.shape[0], n_words, n_nodes)
     gradient, hessian = unpack(session, sums[:, 0])
     return stack([gradient, hessian, *(sums[:, v] for v in range(1, n_words))], axis=1)
+
+
+def _left_histograms(
+    session: Session,
+    cells: Sequence[OwnerCells],
+    indicators: SharedBits,
+    anchored: Sequence[Anchored],
+    active: frozenset[int],
+) -> Shared:
+    """Histograms of the rows of some nodes, so many nodes at a time as memory should hold."""
+    parts = []
+    size = max(1, _WORDS_AT_ONCE // indicators.count)
+    for first in range(0, len(indicators), size):
+        masked = stack(select(session, indicators[first : first + size], *anchored))
+        parts.append(_histogram(session, cells, masked, active))
+    return concatenate(parts, axis=2)
+
+
+def _weight_of_rows(session: Session, indicators: SharedBits, weights: Shared) -> Shared:
+    """The weight of every row's leaf, shape (rows,), for planes (leaves, rows)."""
+    total: Shared | None = None
+    size = max(1, _WORDS_AT_ONCE // indicators.count)
+    for first in range(0, len(indicators), size):
+        part = slice(first, first + size)
+        (steps,) = select(session, indicators[part], weights[part].reshape(len(indicators[part]), 1))
+        total = steps.sum(axis=0) if total is None else total + steps.sum(axis=0)
+    assert total is not None
+    return total
 
 
 def _rows_first(vectors: Shared) -> Shared:

@@ -129,12 +129,15 @@ def known_to_all(job: Job, rows: int | None) -> str:
         parameters.colsample_bylevel,
         parameters.colsample_bynode,
     )
-    sampled = ", which rows and columns each tree may use" if min(rates) < 1 else ""
-    return (
-        "Every participant knows the job file (names, kinds and levels of columns, parameters), the number of rows"
-        + (f" ({rows:,})" if rows else "")
-        + f", names and versions of the others, and sizes and order of messages{sampled}."
-    )
+    known = [
+        "the job file (names, kinds and levels of columns, parameters)",
+        f"the number of rows ({rows:,})" if rows else "the number of rows",
+        "names and versions of the others",
+        "sizes and order of messages",
+    ]
+    if min(rates) < 1:
+        known.append("which rows and columns each tree may use")
+    return f"Every participant knows {', '.join(known[:-1])}, and {known[-1]}."
 
 
 def cautions(job: Job, *, one_machine: bool) -> list[str]:

@@ -74,7 +74,7 @@ def tournament(
     -----
     1. Neighbours form groups of a public size, the last one filled up with copies of the last candidate; within a group
        all play against all (`contest`).
-    2. The one that beats all others of its group moves on with its payload; order is kept.
+    2. The one that beats all others of its group, or the first if none does, moves on with its payload; order is kept.
     3. Repeat until one candidate is left.
     """
     while scores.shape[2] > 1:
@@ -135,17 +135,21 @@ def _winners_of_two(
 def _winners_of_many(
     session: Session, contest: Contest, players: Shared, carried: Shared | None
 ) -> tuple[Shared, Shared | None]:
-    """Who beats all others moves on."""
+    """Who beats all others moves on, or the first if nobody does: close fractions may beat each other in a circle."""
     size = players.shape[1]
     loses, anchored = contest(session, players)
-    # Of each player, one plane per opponent: it beats that one. Plane p + pairs is the complement of plane p.
+    # Of each player but the first, one plane per opponent: it beats that one. Plane p + pairs is the complement of p.
     pairs = len(loses)
     number = np.zeros((size, size), dtype=np.int64)
     number[np.triu_indices(size, 1)] = np.arange(pairs)
     beats = np.array(
-        [[number[k, j] + pairs if k < j else number[j, k] for j in range(size) if j != k] for k in range(size)]
+        [[number[k, j] + pairs if k < j else number[j, k] for j in range(size) if j != k] for k in range(1, size)]
     )
-    best = _all_of(session, stack_planes([loses, ~loses]), beats)
+    later = _all_of(session, stack_planes([loses, ~loses]), beats)
+    first = ~later[:1]
+    for place in range(1, size - 1):
+        first = first ^ later[place : place + 1]
+    best = stack_planes([first, later])
     values: list[Shared | Anchored] = [players if anchored is None else anchored]
     if carried is not None:
         values.append(carried)

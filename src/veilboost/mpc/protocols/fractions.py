@@ -21,6 +21,8 @@ from veilboost.mpc.shares import Shared, SharedBits, stack
 LIMB_BITS = 31
 DENOMINATOR_BITS = 30
 
+_SPARE_BITS = 3  # of A, for the difference's first bits below 2^31
+
 
 def limbs(session: Session, numerator: Shared) -> tuple[Shared, Shared]:
     """An upper and a lower limb with numerator = upper 2^31 + lower, for 0 <= numerator < 2^60. One round.
@@ -45,7 +47,7 @@ def compare_fractions(session: Session, players: Shared) -> tuple[SharedBits, An
     -------
     loses
         Planes (pairs, words) of `count` bits, pairs in the order of `numpy.triu_indices(size, 1)`. Of fractions whose
-        cross products differ by less than 2^31, either may be smaller.
+        cross products differ by less than 2^28, either may be smaller.
     anchored
         The players, which have been opened under masks.
 
@@ -54,7 +56,7 @@ def compare_fractions(session: Session, players: Shared) -> tuple[SharedBits, An
     1. The dealer shares masks of all players' three words and, for every pair, the masks' two cross products.
     2. All owners open the players under their masks; every owner computes its shares of A = u_i d_j - u_j d_i and
        B = l_i d_j - l_j d_i, as in `multiply`. |A| < 2^60 and |B| < 2^62.
-    3. e_i d_j - e_j d_i = A 2^31 + B; its sign is that of A + B / 2^31, rounded: `truncate`, `negative`.
+    3. e_i d_j - e_j d_i = A 2^31 + B; its sign is that of 8 A + B / 2^28, rounded: `truncate`, `negative`.
     """
     _, size, count = players.shape
     earlier, later = np.triu_indices(size, 1)
@@ -84,8 +86,9 @@ def compare_fractions(session: Session, players: Shared) -> tuple[SharedBits, An
             own += opened
         kernels.cross_products(opened, own, mask.share.words, earlier, later, words)
         products = Shared(session.holder, words)
-    (carry,) = truncate(session, (products[1], LIMB_BITS))
-    return negative_planes(session, products[0] + carry), Anchored(players, mask, opened)
+    (carry,) = truncate(session, (products[1], LIMB_BITS - _SPARE_BITS))
+    difference = products[0] * np.array(1 << _SPARE_BITS, dtype=WORD) + carry
+    return negative_planes(session, difference), Anchored(players, mask, opened)
 
 
 def fraction_scores(upper: Shared, lower: Shared, denominator: Shared) -> Shared:
