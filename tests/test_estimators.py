@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 from tests.processes.support import environment
 
 from veilboost import XORBoostClassifier, XORBoostRegressor
-from veilboost.errors import DataError, InputError, JobError
+from veilboost.errors import DataError, InputError, JobError, ModelError
 from veilboost.tables.schema import Feature, Kind
 from veilboost.tables.table import encode_frame
 
@@ -129,6 +129,21 @@ def test_models_are_saved(classifier: XORBoostClassifier, tmp_path: Path) -> Non
     booster = xgboost.Booster(model_file=tmp_path / "model.json")
     assert booster.num_boosted_rounds() == 4
     assert booster.feature_names == classifier.feature_names_in_.tolist()
+
+
+def test_models_are_loaded(classifier: XORBoostClassifier, tmp_path: Path) -> None:
+    """Everything that predictions need is in the file, but the names of the classes."""
+    classifier.save_model(tmp_path / "model.json")
+    loaded = XORBoostClassifier()
+    loaded.load_model(tmp_path / "model.json")
+    table = patients()
+    np.testing.assert_array_equal(loaded.predict_proba(table), classifier.predict_proba(table))
+    assert loaded.features_ == classifier.features_
+    assert loaded.classes_.tolist() == [0, 1]
+    with pytest.raises(ModelError, match="XORBoostRegressor predicts with reg:squarederror: use the other estimator"):
+        XORBoostRegressor().load_model(tmp_path / "model.json")
+    with pytest.raises(ModelError):
+        XORBoostRegressor().load_model(Path(__file__))
 
 
 def test_pictures(classifier: XORBoostClassifier) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from veilboost.errors import DataError, InputError
+from veilboost.errors import DataError, InputError, ModelError
 from veilboost.jobs.draft import draft_feature, draft_job
 from veilboost.jobs.local import run_local
 from veilboost.jobs.spec import job_from_dict, job_to_toml
@@ -168,12 +168,9 @@ class _XORBoost:
             job_file.write_text(job_to_toml(job), encoding="utf-8")
             tables = {party: _to_parquet(frame) for party, frame in frames.items()}
             run = run_local(job, job_file, tables, Path(scratch) / "out")
-            self.ensemble_: Ensemble = load_model(Path(scratch) / "out" / "model.json")
+            self._take(load_model(Path(scratch) / "out" / "model.json"))
         self.report_ = run.report
         self.ledger_ = run.ledger
-        self.features_: tuple[Feature, ...] = job.features
-        self.feature_names_in_ = np.array([feature.name for feature in job.features], dtype=object)
-        self.n_features_in_ = len(job.features)
         return self
 
     def _encode_label(self, labels: pl.Series, owner: str) -> pl.Series:
@@ -197,6 +194,33 @@ class _XORBoost:
     def save_model(self, path: str | Path) -> None:
         """Write the model as an XGBoost JSON file."""
         save_model(self._fitted(), path)
+
+    def load_model(self, path: str | Path) -> None:
+        """Read a model file, as `veilboost train` and `save_model` write it, in order to predict with it.
+
+        Parameters of this estimator stay as they are. Class names are not in the file: a classifier's classes are 0 and
+        1 afterwards.
+
+        Raises
+        ------
+        ModelError
+            The file is damaged, or its model is not one that this estimator predicts with.
+        """
+        ensemble = load_model(path)
+        if ensemble.objective != self._objective:
+            raise ModelError(
+                f"{path}: holds a model for {ensemble.objective}, and {type(self).__name__} predicts with "
+                f"{self._objective}: use the other estimator"
+            )
+        for name in ("report_", "ledger_"):
+            self.__dict__.pop(name, None)
+        self._take(ensemble)
+
+    def _take(self, ensemble: Ensemble) -> None:
+        self.ensemble_ = ensemble
+        self.features_: tuple[Feature, ...] = ensemble.features
+        self.feature_names_in_ = np.array([feature.name for feature in ensemble.features], dtype=object)
+        self.n_features_in_ = len(ensemble.features)
 
     def plot_tree(self, number: int = 0, ax: Axes | None = None) -> Axes:
         """Draw one tree with matplotlib: "yes" goes left, "no" goes right.
@@ -302,6 +326,10 @@ class XORBoostClassifier(_XORBoost):
             When a table or a parameter is wrong.
         """
         return self._fit(parties, label, id, features, None)
+
+    def load_model(self, path: str | Path) -> None:
+        super().load_model(path)
+        self.classes_ = np.array([0, 1])
 
     def predict_proba(self, frame: Any) -> npt.NDArray[np.float32]:
         """Probabilities of the classes, float32, shape (rows, 2); the frame must have all columns of the model."""
