@@ -119,6 +119,8 @@ def main() -> None:
 
         draw(results, chosen.figure)
     if chosen.table:
+        if chosen.figure:
+            print(f"![Growth of time, bytes, memory and rounds](figures/{chosen.figure.name})\n")
         print("\n".join(tables(results)))
     elif not chosen.json and not chosen.figure:
         print(json.dumps(results, indent=2))
@@ -166,20 +168,20 @@ def fits(results: dict[str, Any]) -> list[dict[str, Any]]:
 def fit(x: np.ndarray, y: np.ndarray, tolerance: float) -> dict[str, Any]:
     """The line with the least squares of relative deviations, and a verdict.
 
-    `exponent` is that of the power of x that y grows with between the last two points: 1 where the constant part does
-    not matter any more, above 1 for what grows faster than linearly.
+    What no line fits within the tolerance is called faster or slower than linear if a parabola fits it.
     """
     slope, intercept = np.polyfit(x, y, 1, w=1 / y)
+    parabola = np.polyfit(x, y, 2, w=1 / y)
     worst = float(np.max(np.abs(intercept + slope * x - y) / y))
-    exponent = float(np.log(y[-1] / y[-2]) / np.log(x[-1] / x[-2]))
-    verdict = "linear" if worst <= tolerance else "slower than linear" if exponent < 1 else "faster than linear"
+    bent = "faster than linear" if parabola[0] > 0 else "slower than linear"
+    curved = len(x) > 3 and np.max(np.abs(np.polyval(parabola, x) - y) / y) <= tolerance
+    verdict = "linear" if worst <= tolerance else bent if curved else "no line"
     if worst <= tolerance and abs(slope) * (x[-1] - x[0]) <= tolerance * y.mean():
         verdict = "constant"
     return {
         "intercept": float(intercept),
         "slope": float(slope),
         "worst_deviation": worst,
-        "exponent": exponent,
         "verdict": verdict,
     }
 

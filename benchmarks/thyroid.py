@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import xgboost
 from environment import environment
+from made_up import free_ports
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
@@ -28,7 +29,6 @@ from veilboost.trees.xgboost_json import load_model
 
 PARAMETERS = {"objective": "binary:logistic", "n_estimators": 20, "max_depth": 4, "learning_rate": 0.3, "max_bin": 64}
 OWNERS = {"practice": (0, 6), "hospital": (6, 16), "laboratory": (16, 29)}
-PORTS = [17100, 17101, 17102, 17103]
 
 
 def main() -> None:
@@ -41,7 +41,9 @@ def main() -> None:
     train, test = train_test_split(np.arange(len(disease)), test_size=0.2, random_state=0, stratify=disease)
     held = {name: table.columns[first:last] for name, (first, last) in OWNERS.items()}
     drafts = {name: [draft_feature(c, table[c], str(chosen.table)) for c in columns] for name, columns in held.items()}
-    job = job_from_dict(draft_job("thyroid", drafts, "disease", "practice", "university", PARAMETERS, ports=PORTS))
+    job = job_from_dict(
+        draft_job("thyroid", drafts, "disease", "practice", "university", PARAMETERS, ports=free_ports(4))
+    )
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch)
         (out / "job.toml").write_text(job_to_toml(job), encoding="utf-8")

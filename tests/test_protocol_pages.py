@@ -10,10 +10,11 @@ import pytest
 from tests.network import DEALER, execute, secret, secret_bits
 from tests.test_repository import ROOT, SRC, run_block, runnable_blocks
 
-from veilboost.mpc.protocols.compare import leading_one, masked_planes, negative
+from veilboost.mpc.protocols.compare import FEW_ELEMENTS, leading_one, masked_planes, negative
 from veilboost.mpc.protocols.dense_incidence import Block, DenseIncidence
-from veilboost.mpc.protocols.divide import divide, inverse_square_root, logarithm, quotient, reciprocal
-from veilboost.mpc.protocols.multiply import conjunction, multiply
+from veilboost.mpc.protocols.divide import divide, logarithm, quotient, reciprocal
+from veilboost.mpc.protocols.fractions import compare_fractions, fraction_scores, limbs
+from veilboost.mpc.protocols.multiply import conjunction, conjunctions, multiply
 from veilboost.mpc.protocols.one_hot import one_hot
 from veilboost.mpc.protocols.pack import unpack
 from veilboost.mpc.protocols.permuted_incidence import PermutedIncidence, SlotPlan
@@ -21,22 +22,22 @@ from veilboost.mpc.protocols.select import anchor, select, to_ring
 from veilboost.mpc.protocols.sigmoid import exponential, sigmoid
 from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.session import Session
-from veilboost.mpc.shares import Shared, SharedBits
-from veilboost.splitting.gain import absolute
+from veilboost.mpc.shares import Shared, SharedBits, concatenate
 
 FOLDER = ROOT / "docs" / "protocols"
 PACKAGE = SRC / "veilboost"
 PAGES = sorted(path.name for path in FOLDER.glob("*.md") if path.name != "README.md")
 MODULES = sorted(path.name for path in (PACKAGE / "mpc" / "protocols").glob("*.py") if path.name != "__init__.py")
-ALLOWED_IMPORTS = {"fractions", "hashlib", "hmac", "math", "secrets"}
+ALLOWED_IMPORTS = {"fractions", "hashlib", "hmac", "itertools", "math", "secrets"}
 
 #: A line of a page's list of code: - `mpc/ring.py`: `name`, `name`
 CODE_LINE = re.compile(r"^- `([\w/]+\.py)`: (.+)$", re.MULTILINE)
 QUOTED = re.compile(r"`([A-Za-z]\w*)`")
 COST_LINE = re.compile(r"^\| `([^`]+)` \| (\d+) \| ([\d.]+) \| ([\d.]+) \|$", re.MULTILINE)
 
-#: A multiple of 64, and large enough that what is sent per batch does not show.
-COUNT = 128
+#: Numbers of elements of the two tables of costs. Multiples of 64, and large enough that what is sent per batch does
+#: not show; circuits of the second merge four groups of bits at a time.
+MANY, FEW = 2 * FEW_ELEMENTS, 128
 
 
 def text_of(page: str) -> str:
@@ -128,53 +129,73 @@ def test_name_check_notices_a_missing_name() -> None:
 
 Call = Callable[[Session, Shared, SharedBits], object]
 
+
+def four_bits(session: Session, bits: SharedBits) -> SharedBits:
+    """Four times the same bits, as planes."""
+    return bits.reshape(1)[np.zeros(4, dtype=int)]
+
+
+def two_fractions(x: Shared) -> Shared:
+    """Two players, upper and lower limbs and denominators of each."""
+    pair = concatenate([x, x]).reshape(2, x.size)
+    return fraction_scores(pair, pair, pair)
+
+
 #: The calls of the table of costs. x lies between 1 and 99, the bits are arbitrary.
 CALLS: dict[str, Call] = {
     "multiply(x, y)": lambda s, x, b: multiply(s, (x, x + x)),
     "conjunction(x, y)": lambda s, x, b: conjunction(s, b, ~b),
+    "conjunctions(w x y z)": lambda s, x, b: conjunctions(s, four_bits(s, b), np.arange(4)[None]),
     "truncate(x, 4)": lambda s, x, b: truncate(s, (x, 4)),
     "unpack(x)": lambda s, x, b: unpack(s, x),
     "masked_planes(x, 64)": lambda s, x, b: masked_planes(s, x),
+    "masked_planes(x, 32 lanes)": lambda s, x, b: masked_planes(s, x, lanes=True),
     "negative(x)": lambda s, x, b: negative(s, x),
+    "negative(x, 32)": lambda s, x, b: negative(s, x, 32),
     "leading_one(x, 0, 30)": lambda s, x, b: leading_one(s, x, 0, 30),
-    "leading_one(x, 18, 39)": lambda s, x, b: leading_one(s, x, 18, 39),
     "to_ring(bit)": lambda s, x, b: to_ring(s, b),
     "select(bit, x)": lambda s, x, b: select(s, b, x),
     "anchor(x)": lambda s, x, b: anchor(s, x),
     "one_hot(x, 100)": lambda s, x, b: one_hot(s, x, 100),
-    "absolute(x)": lambda s, x, b: absolute(s, x),
+    "limbs(x)": lambda s, x, b: limbs(s, x),
+    "compare_fractions(x, y)": lambda s, x, b: compare_fractions(s, two_fractions(x)),
     "reciprocal(x)": lambda s, x, b: reciprocal(s, x),
     "quotient(x, y, z)": lambda s, x, b: quotient(s, x, x + x, x - x, 24),
     "divide(x, y)": lambda s, x, b: divide(s, x, x + x, 24),
-    "inverse_square_root(x)": lambda s, x, b: inverse_square_root(s, x, 40, 18, 39, 16),
     "logarithm(x)": lambda s, x, b: logarithm(s, x, 24),
     "sigmoid(x)": lambda s, x, b: sigmoid(s, x),
     "exponential(x)": lambda s, x, b: exponential(s, -x),
 }
 
 
-def measure(call: Call, owners: int) -> tuple[int, float, float]:
+def measure(call: Call, owners: int, count: int) -> tuple[int, float, float]:
     """Rounds, bytes per element from each owner to each other, and from the dealer to one owner."""
-    values = np.arange(COUNT) % 99 + 1
+    values = np.arange(count) % 99 + 1
 
     def program(session: Session) -> tuple[int, dict[str, int]]:
         x, bits = secret(session, values), secret_bits(session, values % 2)
         before = session.rounds, dict(session.transport.bytes_sent)
         call(session, x, bits)
-        sent = {peer: count - before[1][peer] for peer, count in session.transport.bytes_sent.items()}
+        sent = {peer: total - before[1][peer] for peer, total in session.transport.bytes_sent.items()}
         return session.rounds - before[0], sent
 
     outcome = execute(program, owners)
     rounds = {rounds for rounds, _ in outcome.results}
-    between = {count for _, sent in outcome.results for peer, count in sent.items() if peer != DEALER}
+    between = {total for _, sent in outcome.results for peer, total in sent.items() if peer != DEALER}
     assert len(rounds) == len(between) == 1  # the same for every owner and peer
     assert all(sent[DEALER] == 0 for _, sent in outcome.results)  # nobody tells the dealer anything
-    return rounds.pop(), between.pop() / COUNT, sum(outcome.dealer_result[1].values()) / COUNT
+    return rounds.pop(), between.pop() / count, sum(outcome.dealer_result[1].values()) / count
 
 
-def documented_costs() -> dict[str, tuple[int, float, float]]:
-    lines = COST_LINE.findall(text_of("README.md"))
-    return {call: (int(rounds), float(owner), float(dealer)) for call, rounds, owner, dealer in lines}
+def documented_costs(count: int = MANY) -> dict[str, tuple[int, float, float]]:
+    """The first table for many elements; for few, the second one where a call has a line there."""
+    many, few = (
+        {call: (int(rounds), float(owner), float(dealer)) for call, rounds, owner, dealer in COST_LINE.findall(table)}
+        for table in text_of("README.md").split("### Few elements")
+    )
+    assert set(few) < set(many)
+    assert all(many[call] != costs for call, costs in few.items())
+    return many if count == MANY else {**many, **few}
 
 
 def anchored_selection(session: Session, x: Shared, bits: SharedBits) -> object:
@@ -182,19 +203,21 @@ def anchored_selection(session: Session, x: Shared, bits: SharedBits) -> object:
     return select(session, bits, anchored)
 
 
+@pytest.mark.parametrize("count", [MANY, FEW])
 @pytest.mark.parametrize("call", sorted(CALLS))
-def test_cost_is_as_documented(call: str) -> None:
-    assert measure(CALLS[call], 2) == documented_costs()[call]
+def test_cost_is_as_documented(call: str, count: int) -> None:
+    assert measure(CALLS[call], 2, count) == documented_costs(count)[call]
 
 
 def test_cost_of_anchored_selection_is_as_documented() -> None:
     costs = documented_costs()
     apart = zip(costs["anchor(x)"], costs["select(bit, anchored x)"], strict=True)
-    assert measure(anchored_selection, 2) == tuple(first + second for first, second in apart)
+    assert measure(anchored_selection, 2, FEW) == tuple(first + second for first, second in apart)
 
 
-def test_costs_per_peer_are_the_same_for_three_owners() -> None:
-    assert measure(CALLS["negative(x)"], 3) == documented_costs()["negative(x)"]
+@pytest.mark.parametrize("call", ["negative(x)", "compare_fractions(x, y)"])
+def test_costs_per_peer_are_the_same_for_three_owners(call: str) -> None:
+    assert measure(CALLS[call], 3, MANY) == documented_costs()[call]
 
 
 def test_every_documented_cost_is_measured() -> None:

@@ -62,7 +62,7 @@ def check_model(case: Case, out: Path) -> None:
     assert dumps(join_shares(case, out), out) == (out / "model.json").read_text()
 
 
-@pytest.mark.parametrize("role", ["north", "south", "dealer"])
+@pytest.mark.parametrize("role", ["north", pytest.param("south", marks=pytest.mark.slow), "dealer"])
 def test_after_the_last_tree_that_all_have(case: Case, out: Path, role: str) -> None:
     if role == "dealer":  # it runs ahead, so stop it in the setup of a resumed job
         killed(case, out, "north", 4, "gradients")
@@ -97,7 +97,7 @@ def test_without_any_checkpoint_it_starts_from_the_beginning(case: Case, out: Pa
     assert resumed(case, out) == 0
 
 
-@pytest.mark.parametrize("owner", ["north", "south"])
+@pytest.mark.parametrize("owner", ["north", pytest.param("south", marks=pytest.mark.slow)])
 def test_if_one_owner_has_none_all_start_from_the_beginning(case: Case, out: Path, owner: str) -> None:
     killed(case, out, "south", 3, "routing")
     for name in kept(out, owner):
@@ -147,8 +147,15 @@ def test_resume_needs_a_folder(case: Case) -> None:
         run_module.run_party(role, case.tables["north"], "north")
 
 
-@pytest.mark.parametrize("analyst", ["university", "south"])
-@pytest.mark.parametrize("written", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    ("analyst", "written"),
+    [
+        ("university", False),
+        pytest.param("university", True, marks=pytest.mark.slow),
+        pytest.param("south", False, marks=pytest.mark.slow),
+        ("south", True),
+    ],
+)
 def test_owners_forget_only_what_the_analyst_has_on_its_disk(
     tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, analyst: str, written: bool
 ) -> None:

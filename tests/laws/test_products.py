@@ -1,12 +1,16 @@
 """Products, truncation, and bits that select."""
 
+from typing import Any
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.network import run, secret, secret_bits
+from tests.network import DEALER, execute, run, secret, secret_bits
 from tests.strategies import FEW, Ints, bits, integers, owners, pairs
 
-from veilboost.mpc.protocols.multiply import conjunction, multiply
+from veilboost.errors import MaskReuseError
+from veilboost.mpc.protocols.multiply import conjunction, conjunctions, multiply
 from veilboost.mpc.protocols.select import anchor, elements_shape, select, to_ring
 from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.session import Session
@@ -34,6 +38,51 @@ def test_products_wrap_like_machine_words(count: int, value: tuple[Ints, Ints]) 
 def test_conjunction(count: int, left: np.ndarray, right: np.ndarray) -> None:
     both = run(lambda s: conjunction(s, secret_bits(s, left), secret_bits(s, right, 1)), count)
     assert np.array_equal(both, left & right)
+
+
+@FEW
+@given(count=owners, data=st.data())
+def test_conjunctions(count: int, data: st.DataObject) -> None:
+    """Of one to six planes at a time, several lengths at once; a plane may stand in many terms, and twice in one."""
+    planes = data.draw(bits(7, st.sampled_from([1, 64, 130])))
+    terms = [
+        np.array(data.draw(st.lists(st.lists(st.integers(0, 6), min_size=f, max_size=f), min_size=1, max_size=5)))
+        for f in data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))
+    ]
+    found = run(lambda s: conjunctions(s, secret_bits(s, planes), *terms), count)
+    for result, term in zip(found, terms, strict=True):
+        assert np.array_equal(result, planes[term].all(axis=1))
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("factors", [1, 2, 3, 4, 5])
+def test_conjunctions_of_all_values(factors: int, count: int) -> None:
+    values = (np.arange(2**factors)[None, :] >> np.arange(factors)[:, None] & 1).astype(bool)
+    for term in (np.arange(factors), np.arange(factors)[::-1], np.zeros(factors, dtype=int)):
+        (found,) = run(lambda s, term=term: conjunctions(s, secret_bits(s, values), term[None]), count)
+        assert np.array_equal(found[0], values[term].all(axis=0))
+
+
+def test_conjunctions_open_every_plane_once_and_no_other() -> None:
+    """Of nine planes four are used, in seven products of two to four factors."""
+    terms = [
+        np.array([[1, 3], [3, 4], [1, 8]]),
+        np.array([[1, 3, 4], [8, 8, 1]]),
+        np.array([[1, 3, 4, 8], [8, 4, 3, 1]]),
+    ]
+
+    def program(session: Session) -> Any:
+        planes = secret_bits(session, np.ones((9, 640)))
+        before = dict(session.transport.bytes_sent), session.rounds
+        conjunctions(session, planes, *terms)
+        return {peer: sent - before[0][peer] for peer, sent in session.transport.bytes_sent.items()}, before[1]
+
+    outcome = execute(program, 3)
+    for (sent, rounds), session in zip(outcome.results, outcome.sessions, strict=True):
+        assert {count for peer, count in sent.items() if peer != DEALER} == {4 * 80}
+        assert session.rounds == rounds + 1
+    # 2^f - f - 1 planes a term.
+    assert sum(outcome.dealer_result[0].values()) == (3 * 1 + 2 * 4 + 2 * 11) * 80
 
 
 @FEW
@@ -100,3 +149,47 @@ def test_selection_broadcasts_scalars_of_planes(count: int, value: Ints, chosen:
 
     (result,) = run(program, count)
     assert np.array_equal(result, chosen * value[:4, None])
+
+
+@FEW
+@given(count=owners, data=st.data())
+def test_an_anchored_value_may_be_taken_apart(count: int, data: st.DataObject) -> None:
+    """Parts and differences of what has been opened are selected without opening anything but the bits."""
+    value = data.draw(integers(size=st.just(3 * 4 * 5))).reshape(3, 4, 5)
+    chosen = data.draw(bits(3, st.just(5)))
+
+    def program(session: Session) -> Any:
+        (kept,) = anchor(session, secret(session, value))
+        before = dict(session.transport.bytes_sent)
+        indicator = secret_bits(session, chosen, 1)
+        parts = [kept[0], kept[:, 1], kept[:, 2:3][:, 0], kept[:, 3] - kept[:, 0]]
+        parts.append((kept[1] - kept[2])[0] - kept[0, 0])
+        results = [
+            select(session, indicator[:1] if part.value.shape == (5,) else indicator, part) for part in parts[1:]
+        ]
+        sent = {peer: total - before[peer] for peer, total in session.transport.bytes_sent.items()}
+        return sum(results, select(session, indicator[0], parts[0])), sent
+
+    outcome = execute(program, count)
+    for part in outcome.results:
+        # Five words of bits at most for the selections, and the bits that owner 1 shares.
+        assert max(sent for peer, sent in part[1].items() if peer != DEALER) <= 8 * 3 * 6
+    found = run(lambda s: program(s)[0], count)
+    middle = value[1, 0] - value[2, 0] - value[0, 0]
+    wanted = [chosen[0] * value[0], chosen * value[:, 1], chosen * value[:, 2], chosen * (value[:, 3] - value[:, 0])]
+    for result, expected in zip(found, [*wanted, chosen[:1] * middle], strict=True):
+        assert np.array_equal(result, expected)
+
+
+def test_the_mask_of_an_anchored_value_hides_nothing_else() -> None:
+    """Neither the mask itself nor a part of it nor a difference can be opened against again."""
+
+    def program(session: Session) -> None:
+        (kept,) = anchor(session, secret(session, np.arange(6).reshape(2, 3)))
+        if session.dealing:
+            return
+        for again in (kept, kept[0], kept[0] - kept[1], kept[:, 1:][0]):
+            with pytest.raises(MaskReuseError):
+                session.open_masked((again.value, again.mask))
+
+    execute(program)

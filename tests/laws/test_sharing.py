@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.network import run, secret, secret_bits
+from tests.network import execute, run, secret, secret_bits
 from tests.strategies import EDGES, FEW, QUICK, Ints, bits, integers, owners, pairs
 
+from veilboost.errors import MaskReuseError
+from veilboost.mpc.correlations import Correlation, Domain, Field, lanes_field
 from veilboost.mpc.ring import pack_bits, to_ring, to_signed, unpack_bits
 from veilboost.mpc.session import Session
-from veilboost.mpc.shares import Shared, concatenate, reveal, share, stack
+from veilboost.mpc.shares import Shared, SharedLanes, concatenate, lanes_to_words, reveal, share, stack
 
 
 @QUICK
@@ -129,3 +131,54 @@ def test_operators_on_bits(count: int, left: np.ndarray, right: np.ndarray) -> N
 def test_the_dealer_has_no_shares() -> None:
     with pytest.raises(ValueError, match="holds no shares"):
         _ = Shared(None, None, (3,)).words
+
+
+@FEW
+@given(count=owners, value=integers(size=st.integers(1, 90)))
+def test_lanes_are_lower_halves(count: int, value: Ints) -> None:
+    """Two elements to a word, an odd one beside zero; opened under a mask of the same kind."""
+
+    def program(session: Session) -> object:
+        lanes = SharedLanes.of(secret(session, value.reshape(1, -1)))
+        dealt = session.correlate(
+            Correlation("test", [lanes_field(value.size)], [lanes_field(value.size)], lambda mask: [mask])
+        )
+        mask = dealt.lanes_mask(0)
+        assert lanes.shape == mask.share.shape == (-(-value.size // 2),)
+        assert lanes.count == mask.share.count == value.size
+        if session.dealing:
+            return None
+        (opened,) = session.open_masked((lanes, mask))
+        with pytest.raises(MaskReuseError):
+            session.open_masked((lanes, mask))
+        copy = dealt.derived[0]
+        assert isinstance(copy, SharedLanes)
+        return lanes_to_words(opened, value.size), lanes_to_words(copy.words, value.size)
+
+    results = execute(program, count).results
+    modulus = np.uint64(2**32)
+    for opened, _ in results:
+        assert (opened < modulus).all()
+        plain = (opened - sum((mask for _, mask in results), np.zeros_like(opened))) % modulus
+        assert np.array_equal(plain, value.view(np.uint64) % modulus)
+
+
+@QUICK
+@given(value=pairs(), count=st.integers(1, 90))
+def test_lanes_do_not_carry_into_each_other(value: tuple[Ints, Ints], count: int) -> None:
+    left, right = (side.view(np.uint64) for side in value)
+    total = Domain.LANES.combine(left, right)
+    assert np.array_equal(total.view(np.uint32), left.view(np.uint32) + right.view(np.uint32))
+    assert np.array_equal(Domain.LANES.remove(total, right), left)
+    field = lanes_field(count)
+    assert field == Field(Domain.LANES, (-(-count // 2),), count)
+    packed = np.arange(2 * field.size, dtype=np.uint32).view(np.uint64)
+    assert np.array_equal(lanes_to_words(packed, count), np.arange(count))
+
+
+def test_the_dealers_lanes_are_hollow() -> None:
+    lanes = SharedLanes.of(Shared(None, None, (3, 5)))
+    assert (lanes.shape, lanes.count) == ((8,), 15)
+    with pytest.raises(ValueError, match="holds no shares"):
+        _ = lanes.words
+    assert repr(SharedLanes(0, np.array([123456789], dtype=np.uint64), 2)) == "SharedLanes(count=2, redacted)"

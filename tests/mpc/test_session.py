@@ -13,7 +13,7 @@ from veilboost.mpc import prg
 from veilboost.mpc.correlations import Correlation, Domain, Field, Mask, ring_field
 from veilboost.mpc.prg import Stream
 from veilboost.mpc.protocols.multiply import multiply
-from veilboost.mpc.session import Session, receive_disclosed
+from veilboost.mpc.session import OwnerSession, Session, receive_disclosed
 from veilboost.mpc.shares import Shared
 from veilboost.mpc.transport.memory import MemoryNetwork
 from veilboost.trees.parameters import Parameters
@@ -110,6 +110,34 @@ def test_every_stream_is_expanded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     again = {pair for pairs in begun.values() for pair in pairs}
     assert len(again) > 200
     assert not again & {pair for pairs in first.values() for pair in pairs}
+
+
+@pytest.mark.parametrize("changed", [{}, {"reg_alpha": 0.5}, {"max_delta_step": 0.5, "min_rows_per_leaf": 3}], ids=str)
+def test_every_mask_hides_exactly_one_opening(changed: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a whole training: what openings spend are the very masks that the dealer shared, each of them once."""
+    dealt: dict[int, list[Any]] = {}
+    spent: dict[int, list[Any]] = {}
+    correlate, open_masked = OwnerSession.correlate, OwnerSession.open_masked
+
+    def correlating(self: OwnerSession, correlation: Correlation) -> Any:
+        found = correlate(self, correlation)
+        dealt.setdefault(id(self), []).extend(found.masks)
+        return found
+
+    def opening(self: OwnerSession, *openings: Any) -> Any:
+        spent.setdefault(id(self), []).extend(mask for _, mask in openings)
+        return open_masked(self, *openings)
+
+    monkeypatch.setattr(OwnerSession, "correlate", correlating)
+    monkeypatch.setattr(OwnerSession, "open_masked", opening)
+    table = draw_table(EVERY_KIND, 60, 3, "binary:logistic", np.random.default_rng(0))
+    train_on_shares(table, SMALL.model_copy(update=changed), 3)
+    assert len(dealt) == len(spent) == 3
+    for owner, masks in dealt.items():
+        assert len(masks) > 200
+        used = [id(mask) for mask in spent[owner]]
+        assert len(set(used)) == len(used)
+        assert set(used) == {id(mask) for mask in masks}
 
 
 def test_all_participants_number_alike() -> None:

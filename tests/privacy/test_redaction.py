@@ -10,7 +10,7 @@ from tests.network import execute, owner_names, secret, secret_bits
 from tests.training import EVERY_KIND, draw_table
 
 from veilboost.errors import DataError, InputError
-from veilboost.mpc.correlations import Correlation, ring_field
+from veilboost.mpc.correlations import Correlation, bits_field, lanes_field, ring_field
 from veilboost.mpc.dealer import DealerSession
 from veilboost.mpc.fixed_point import encode
 from veilboost.mpc.prg import Stream
@@ -18,9 +18,10 @@ from veilboost.mpc.protocols.dense_incidence import Block, DenseIncidence
 from veilboost.mpc.protocols.permuted_incidence import PermutedIncidence, SlotPlan
 from veilboost.mpc.protocols.select import anchor
 from veilboost.mpc.session import OwnerSession, Session
+from veilboost.mpc.shares import SharedLanes
 from veilboost.mpc.transport.memory import MemoryNetwork
 from veilboost.splitting.scales import choose_scales
-from veilboost.splitting.search import Candidates, find_splits
+from veilboost.splitting.search import Candidates, find_splits, open_root
 from veilboost.tables.binning import bin_column
 from veilboost.tables.schema import Feature, Kind
 from veilboost.tables.table import LabelSpec, load_table
@@ -49,23 +50,33 @@ def everything(session: Session) -> list[Any]:
     shared = secret(session, values)
     bits = secret_bits(session, values % 2)
     dealt = session.correlate(
-        Correlation("test", masks=[ring_field(20)], derived=[ring_field(20)], derive=lambda r: [r])
+        Correlation(
+            "test",
+            masks=[ring_field(20), bits_field(20, 3), lanes_field(21)],
+            derived=[ring_field(20), bits_field(20, 3), lanes_field(21)],
+            derive=lambda *masks: masks,
+        )
     )
     exchanged = session.exchange_masked(shared.reshape(20, 1))
     bins = (np.arange(20) % 3).astype(np.uint16) if session.holder == 0 else None
     permuted = PermutedIncidence(session, 0, [SlotPlan(3, 7)], 20, None if bins is None else bins[None])
     dense = DenseIncidence(session, 0, [Block(0, 20, 3)], bins)
     scales = choose_scales(20, 1.0, 0.25, 1.0)
-    candidates = Candidates(secret(session, np.ones((2, 1, 3)) * 4), np.arange(3), np.zeros(3, np.bool_), None, None)
-    node, alive = secret(session, np.ones((2, 1)) * 8), secret_bits(session, [1])
-    splits = find_splits(session, candidates, node, alive, Parameters(), scales)
+    candidates = Candidates(secret(session, np.ones((2, 1, 3)) * 4), np.arange(3))
+    standing = open_root(session, secret(session, np.ones((2, 1)) * 8), secret_bits(session, [1]), Parameters(), scales)
+    splits = find_splits(session, candidates, standing, Parameters(), scales)
+    (anchored,) = anchor(session, shared)
     return [
         session,
         shared,
         bits,
         *dealt.masks,
         *dealt.derived,
-        *anchor(session, shared),
+        SharedLanes.of(shared),
+        anchored,
+        anchored[3:5],
+        anchored[3:5] - anchored[5:7],
+        anchored[3:5].mask,
         exchanged,
         permuted,
         dense,

@@ -13,11 +13,12 @@ import pytest
 from tests.network import ANALYST, DEALER, Outcome, execute, owner_names, secret, secret_bits
 from tests.training import EVERY_KIND, draw_table, train_on_shares
 
-from veilboost.mpc.protocols.argmax import argmax
-from veilboost.mpc.protocols.compare import leading_one, negative
+from veilboost.mpc.protocols.argmax import argmax, tournament
+from veilboost.mpc.protocols.compare import FEW_ELEMENTS, leading_one, negative, prefix
 from veilboost.mpc.protocols.dense_incidence import Block, DenseIncidence
-from veilboost.mpc.protocols.divide import divide, inverse_square_root
-from veilboost.mpc.protocols.multiply import conjunction, multiply
+from veilboost.mpc.protocols.divide import divide
+from veilboost.mpc.protocols.fractions import compare_fractions, fraction_scores, limbs
+from veilboost.mpc.protocols.multiply import conjunction, conjunctions, multiply
 from veilboost.mpc.protocols.one_hot import look_up, one_hot
 from veilboost.mpc.protocols.pack import unpack
 from veilboost.mpc.protocols.permuted_incidence import PermutedIncidence, SlotPlan
@@ -25,6 +26,7 @@ from veilboost.mpc.protocols.select import anchor, select, to_ring
 from veilboost.mpc.protocols.sigmoid import sigmoid, softmax
 from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.session import Session
+from veilboost.mpc.shares import concatenate, stack
 from veilboost.trees.parameters import Parameters
 
 SIZE = 2048
@@ -83,21 +85,56 @@ def incidences(session: Session) -> Any:
     return done
 
 
+def many(session: Session, value: int) -> Any:
+    """More elements than circuits merge four at a time."""
+    return concatenate([of(session, value)] * (FEW_ELEMENTS // SIZE + 1))
+
+
+def fractions(session: Session, players: int) -> Any:
+    """Scores of so many players, shape (3, players, SIZE / players): numerators that fill no limb."""
+    upper, lower = limbs(session, of(session, 9).reshape(players, -1))
+    return fraction_scores(upper, lower, of(session, 1 << 30).reshape(players, -1))
+
+
+def selected_parts(session: Session) -> Any:
+    """Selections of a value that is opened once, of a part of it, and of a difference of parts."""
+    (kept,) = anchor(session, of(session, 6).reshape(4, -1))
+    chosen = secret_bits(session, np.ones((2, SIZE // 4)))
+    return (
+        select(session, chosen, kept[0]),
+        select(session, chosen, kept[1] - kept[2]),
+        select(session, chosen, kept[3]),
+    )
+
+
 PROGRAMS: dict[str, Callable[[Session], Any]] = {
     "share": lambda s: (of(s, 0), secret_bits(s, np.zeros((9, SIZE)), len(s.owners) - 1)),
     "multiply": lambda s: multiply(s, (of(s, 0), of(s, 1))),
     "conjunction": lambda s: conjunction(s, secret_bits(s, np.zeros((20, SIZE))), secret_bits(s, np.ones((20, SIZE)))),
+    "conjunctions": lambda s: conjunctions(
+        s, secret_bits(s, np.zeros((20, SIZE))), np.arange(20).reshape(5, 4), np.array([[0, 0, 1], [0, 1, 2]])
+    ),
     "truncate": lambda s: truncate(s, (of(s, 1 << 40), 20), (of(s, 0), 3)),
     "negative": lambda s: negative(s, of(s, -1)),
+    "negative of many": lambda s: negative(s, many(s, -1)),
+    "negative of 32 bits": lambda s: negative(s, of(s, -1), 32),
+    "negative of 32 bits of many": lambda s: negative(s, many(s, 1), 32),
+    "prefix": lambda s: prefix(s, secret_bits(s, np.zeros((9, SIZE))), secret_bits(s, np.ones((9, SIZE)))),
     "leading one": lambda s: leading_one(s, of(s, 1), 0, 30),
     "select": lambda s: (
         select(s, secret_bits(s, np.ones((2, SIZE))), of(s, 5), *anchor(s, of(s, 6))),
         to_ring(s, secret_bits(s, np.zeros((2, SIZE)))),
     ),
     "argmax": lambda s: argmax(s, of(s, 7).reshape(8, -1), of(s, 8).reshape(8, -1)),
+    "select parts": selected_parts,
+    "limbs": lambda s: limbs(s, of(s, 1 << 59)),
+    "compare fractions": lambda s: compare_fractions(s, fractions(s, 2)),
+    "compare several fractions": lambda s: compare_fractions(s, fractions(s, 4)),
+    "tournament of fractions": lambda s: tournament(
+        s, compare_fractions, fractions(s, 8), stack([of(s, 8).reshape(8, -1)])
+    ),
     "one-hot": lambda s: look_up(s, one_hot(s, of(s, 3)[:100], 256), secret_bits(s, np.zeros((16, 256)))),
     "divide": lambda s: divide(s, of(s, 3), of(s, 4), 16),
-    "inverse square root": lambda s: inverse_square_root(s, of(s, 1 << 30), 40, 18, 39, 16),
     "sigmoid": lambda s: sigmoid(s, of(s, 0)),
     "softmax": lambda s: softmax(s, of(s, 0).reshape(-1, 4)),
     "unpack": lambda s: unpack(s, of(s, 0)),

@@ -1,132 +1,80 @@
-"""Scores of candidates rank as XGBoost's gain does; weights and scores of sides are XGBoost's."""
-
-from dataclasses import dataclass
+"""Candidates rank as by XGBoost's gain; weights and scores of sides, and tests of sums, are XGBoost's."""
 
 import numpy as np
 import pytest
 from tests.network import run, secret
+from tests.splitting.nodes import Nodes, choose, draw_nodes
 
 from veilboost.mpc.session import Session
-from veilboost.splitting.gain import absolute, at_least, rank, side_scores
-from veilboost.splitting.scales import WEIGHT_BITS, Scales, choose_scales
+from veilboost.splitting.gain import appraise, at_least, by_sides, side_scores
+from veilboost.splitting.scales import WEIGHT_BITS
 from veilboost.trees.exact_splits import score
 from veilboost.trees.parameters import Parameters
 
-Float64 = np.ndarray
+OBJECTIVES = ["binary:logistic", "reg:squarederror"]
+CLIPPED: list[dict[str, float]] = [
+    {"reg_alpha": 3.0},
+    {"max_delta_step": 0.3},
+    {"reg_alpha": 1.0, "max_delta_step": 0.1},
+]
 
 
-@dataclass(frozen=True)
-class Nodes:
-    """Random nodes in fixed point: sums of left sides, shape (nodes, candidates), and of nodes, shape (nodes,)."""
-
-    gradient: np.ndarray
-    hessian: np.ndarray
-    node_gradient: np.ndarray
-    node_hessian: np.ndarray
-    scales: Scales
-
-    def real(self) -> tuple[Float64, Float64, Float64, Float64]:
-        g, h = 2.0**self.scales.gradient_bits, 2.0**self.scales.hessian_bits
-        return self.gradient / g, self.hessian / h, self.node_gradient[:, None] / g, self.node_hessian[:, None] / h
-
-
-def draw_nodes(nodes: int, objective: str, reg_lambda: float, seed: int, features: int = 6, bins: int = 12) -> Nodes:
-    """Nodes of 200 to 100,000 rows, log-uniform, with weak and strong effects; features share the nodes' rows."""
-    rng = np.random.default_rng(seed)
-    most = 100_000
-    logistic = objective == "binary:logistic"
-    scales = choose_scales(most, 1.0 if logistic else 2.0, 0.25 if logistic else 1.0, reg_lambda)
-    rows = np.exp(rng.uniform(np.log(200), np.log(most), nodes)).astype(np.int64)
-    shares = rng.dirichlet(np.full(bins, 0.7), (nodes, features))
-    counts = np.stack(
-        [[rng.multinomial(n, share) for share in per_node] for n, per_node in zip(rows, shares, strict=True)]
-    )
-    effect = rng.normal(size=counts.shape) * 10.0 ** rng.uniform(-3, 0, (nodes, 1, 1))
-    if logistic:
-        p = rng.uniform(0.02, 0.98, (nodes, 1, 1))
-        positive = rng.binomial(counts, np.clip(p + effect * p * (1 - p), 0, 1))
-        gradient, hessian = counts * p - positive, counts * p * (1 - p)
-    else:
-        gradient, hessian = counts * effect.clip(-1, 1) + rng.normal(size=counts.shape) * np.sqrt(counts), counts * 1.0
-    gradient = np.rint(gradient * 2**scales.gradient_bits).astype(np.int64)
-    noise = np.rint(rng.normal(size=counts.shape) * np.sqrt(counts / 6)).astype(np.int64) if logistic else 0
-    hessian = np.rint(hessian * 2**scales.hessian_bits).astype(np.int64) + noise
-    # All features must sum up to the same node: every row makes up an equal part of the difference.
-    for sums in (gradient, hessian):
-        difference = sums[:, :1].sum(axis=2) - sums.sum(axis=2)
-        sums += np.rint(difference[:, :, None] * counts / rows[:, None, None]).astype(np.int64)
-        sums[:, :, -1] += sums[:, :1].sum(axis=2) - sums.sum(axis=2)
-    left = np.stack([gradient, hessian]).cumsum(axis=3)[..., :-1].reshape(2, nodes, -1)
-    return Nodes(left[0], left[1], gradient[:, 0].sum(axis=1), hessian[:, 0].sum(axis=1), scales)
-
-
-def ranked(nodes: Nodes, parameters: Parameters, handicapped: np.ndarray | None = None) -> np.ndarray:
-    passive = np.zeros(nodes.gradient.shape[1], dtype=np.bool_) if handicapped is None else handicapped
-
-    def program(session: Session) -> object:
-        sums = [secret(session, a) for a in (nodes.gradient, nodes.hessian, nodes.node_gradient, nodes.node_hessian)]
-        return rank(session, *sums, passive, parameters, nodes.scales)
-
-    return run(program)
-
-
-def exact_gains(nodes: Nodes, parameters: Parameters, least_hessian: float = 1.0) -> np.ndarray:
-    """XGBoost's gains, -inf where a side has less than the least hessian."""
-    g, h, node_g, node_h = nodes.real()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gains = score(g, h, parameters) + score(node_g - g, node_h - h, parameters) - score(node_g, node_h, parameters)
-    return np.where((h >= least_hessian) & (node_h - h >= least_hessian), gains, -np.inf)
-
-
-def shortfalls(nodes: Nodes, parameters: Parameters) -> np.ndarray:
+def shortfalls(nodes: Nodes, parameters: Parameters, owners: int = 2) -> np.ndarray:
     """By which part of the best gain the chosen candidate of each node misses it."""
-    gains = exact_gains(nodes, parameters)
-    scores = np.where(np.isfinite(gains), ranked(nodes, parameters).astype(np.float64), -1)
-    rows = np.arange(len(gains))
-    best, chosen = gains.max(axis=1), gains[rows, scores.argmax(axis=1)]
+    valid = nodes.enough(nodes.scales.hessian(1.0))
+    gains = np.where(valid, nodes.gains(parameters), -np.inf)
+    place, certified = choose(nodes, parameters, valid, owners)
+    best, chosen = gains.max(axis=1), gains[np.arange(len(nodes)), place]
     worth = best > 1e-3
     assert worth.mean() > 0.8
-    return 1 - chosen[worth] / best[worth]
+    assert certified[worth].all()
+    return np.asarray(1 - chosen[worth] / best[worth])
 
 
-@pytest.mark.parametrize("objective", ["binary:logistic", "reg:squarederror"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("reg_lambda", [0.0, 1.0, 10.0])
-def test_the_best_candidate_of_random_nodes_is_chosen(objective: str, reg_lambda: float) -> None:
-    """Over 9,600 such nodes of 372 candidates, one was not XGBoost's choice, and missed its gain by 1.2e-5."""
+@pytest.mark.parametrize("most", [100_000, 1_000_000])
+def test_the_best_candidate_of_random_nodes_is_chosen(objective: str, reg_lambda: float, most: int) -> None:
+    """Over 7,200 such nodes of 372 candidates, two were not XGBoost's choice, and missed its gain by 4e-4 at most."""
     parameters = Parameters(objective=objective, reg_lambda=reg_lambda)
-    missed = shortfalls(draw_nodes(400, objective, reg_lambda, int(reg_lambda), features=12, bins=32), parameters)
-    assert (missed > 0).mean() < 0.01
+    nodes = draw_nodes(200, objective, reg_lambda, int(reg_lambda), features=12, bins=32, most=most)
+    missed = shortfalls(nodes, parameters)
+    assert (missed > 0).mean() < 0.015
     assert missed.max() < 1e-3
 
 
-@pytest.mark.parametrize(
-    "changed", [{"reg_alpha": 3.0}, {"max_delta_step": 0.3}, {"reg_alpha": 1.0, "max_delta_step": 0.1}]
-)
-@pytest.mark.parametrize("objective", ["binary:logistic", "reg:squarederror"])
+@pytest.mark.parametrize("owners", [3, 5])
+def test_the_best_candidate_at_more_owners(owners: int) -> None:
+    nodes = draw_nodes(100, "binary:logistic", 1.0, seed=owners)
+    assert shortfalls(nodes, Parameters(), owners).max() < 1e-3
+
+
+@pytest.mark.parametrize("changed", CLIPPED)
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_best_candidate_with_clipped_weights(objective: str, changed: dict[str, float]) -> None:
     parameters = Parameters(objective=objective, **changed)
+    assert by_sides(parameters)
     missed = shortfalls(draw_nodes(300, objective, 1.0, seed=9), parameters)
     assert (missed > 1e-3).mean() < 5e-3
 
 
-def test_the_less_preferred_direction_wins_only_if_it_is_better() -> None:
-    """A candidate twice: the second, handicapped, loses; one whose gradient is larger by two per mille wins."""
-    nodes = draw_nodes(200, "binary:logistic", 1.0, seed=11)
-    better = nodes.gradient + nodes.gradient // 500
-    for second, wins in ((nodes.gradient, False), (better, True)):
-        doubled = Nodes(
-            np.concatenate([nodes.gradient, second], axis=1),
-            np.concatenate([nodes.hessian, nodes.hessian], axis=1),
-            np.zeros_like(nodes.node_gradient),
-            nodes.node_hessian,
-            nodes.scales,
-        )
-        count = nodes.gradient.shape[1]
-        for parameters in (Parameters(), Parameters(reg_alpha=1e-6)):
-            scores = ranked(doubled, parameters, np.arange(2 * count) >= count)
-            clear = np.isfinite(exact_gains(nodes, parameters)) & (np.abs(nodes.gradient) > 2**17)
-            assert clear.sum() > 1000
-            assert ((scores[:, count:] > scores[:, :count])[clear] == wins).all()
+@pytest.mark.parametrize("changed", [{}, {"reg_lambda": 0.0}, {"reg_lambda": 10.0}, *CLIPPED])
+def test_what_is_invalid_does_not_win(changed: dict[str, float]) -> None:
+    """Whatever its sums are: a third of the candidates, the best ones of most nodes among them; and all of a node."""
+    parameters = Parameters(**changed)
+    nodes = draw_nodes(200, "binary:logistic", parameters.reg_lambda, seed=12)
+    valid = nodes.enough(nodes.scales.hessian(1.0))
+    gains = np.where(valid, nodes.gains(parameters), -np.inf)
+    valid &= gains < np.quantile(gains, 2 / 3, axis=1)[:, None]
+    valid[::10] = False
+    gains[~valid] = -np.inf
+    place, certified = choose(nodes, parameters, valid)
+    best, chosen = gains.max(axis=1), gains[np.arange(len(nodes)), place]
+    worth = best > 1e-3
+    assert worth.mean() > 0.5
+    assert certified[worth].all()
+    assert (chosen[worth] > best[worth] * (1 - 1e-3)).all()
+    assert not certified[::10].any()
 
 
 @pytest.mark.parametrize("reg_alpha", [0.0, 2.0])
@@ -149,14 +97,53 @@ def test_sides(reg_alpha: float, max_delta_step: float) -> None:
     assert (error <= 1e-5 * np.abs(g * exact) + 1e-4)[enough].all()
 
 
-def test_absolute_and_at_least() -> None:
-    values = np.array([[0, 1, -1, 2**61], [-(2**61), 5, -5, 7]])
+@pytest.mark.parametrize("reg_lambda", [0.0, 1.0, 10.0])
+def test_appraisal(reg_lambda: float) -> None:
+    """Weight and score as `side_scores` has them, and the factor that u is computed with; zero for an empty node."""
+    parameters = Parameters(reg_lambda=reg_lambda)
+    nodes = draw_nodes(300, "binary:logistic", reg_lambda, seed=6)
+    gradient, hessian, scales = nodes.node_gradient.copy(), nodes.node_hessian.copy(), nodes.scales
+    gradient[0] = hessian[0] = 0
+    lam = scales.hessian(reg_lambda)
+    hessian[1], hessian[2], gradient[1:3] = 1, int(0.98 * 2**30) - 2 * lam, 5
 
     def program(session: Session) -> object:
-        x = secret(session, values)
-        return absolute(session, x), at_least(session, (x, 5), (x, -1), (x, 1 << 61))
+        sums = secret(session, gradient), secret(session, hessian)
+        return appraise(session, *sums, parameters, scales), side_scores(session, *sums, parameters, scales)
 
-    magnitude, planes = run(program, 3)
-    assert np.array_equal(magnitude, np.abs(values))
-    for plane, bound in zip(planes, (5, -1, 1 << 61), strict=True):
+    (weight, saved, factor), (weight_again, saved_again) = run(program)
+    divisor = np.maximum(hessian + lam, 1)  # the gradient of the empty node is 0
+    unit = 2.0 ** (scales.hessian_bits - scales.gradient_bits)
+    exact = gradient * unit / divisor
+    bound = 2.0**-27 * np.abs(exact) + 2.0**-14 * unit / divisor + 2.0**-scales.weight_bits  # see divide.md
+    for found in (weight, weight_again):
+        assert (np.abs(found / 2.0**scales.weight_bits - exact) <= bound).all()
+    assert (np.abs(saved - saved_again) <= np.abs(gradient) * np.abs(weight - weight_again)).all()
+    total = hessian + 2 * lam
+    exact = 2.0**60 / np.maximum(total, 1) * (total > 0)
+    assert (np.abs(factor - exact) <= 2.0**-27.5 * exact).all()
+
+
+def test_a_factor_is_not_computed_where_it_has_no_use() -> None:
+    parameters = Parameters(reg_alpha=1.0)
+    nodes = draw_nodes(5, "binary:logistic", 1.0, seed=7)
+    sums = nodes.node_gradient, nodes.node_hessian
+    *_, factor = run(lambda s: appraise(s, secret(s, sums[0]), secret(s, sums[1]), parameters, nodes.scales))
+    assert not factor.any()
+
+
+def test_at_least() -> None:
+    values = np.array([[0, 1, -1, 2**61], [-(2**61), 5, -5, 7]])
+    bounds = (5, -1, 1 << 61)
+    planes = run(lambda s: at_least(s, *((secret(s, values), bound) for bound in bounds)), 3)
+    for plane, bound in zip(planes, bounds, strict=True):
+        assert np.array_equal(plane, values.ravel() >= bound)
+
+
+def test_at_least_of_counts() -> None:
+    """Up to the largest sum that the scales allow, and for bounds beyond it."""
+    values = np.array([[0, 1, 2, 1000], [2**29, 2**30 - 1, 2**30 - 2, 999]])
+    bounds = (0, 1, 2, 1000, 2**29, 2**30 - 1, 2**30, 2**31, 2**40, -3)
+    planes = run(lambda s: at_least(s, *((secret(s, values), bound) for bound in bounds), counts=True), 3)
+    for plane, bound in zip(planes, bounds, strict=True):
         assert np.array_equal(plane, values.ravel() >= bound)

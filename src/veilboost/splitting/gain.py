@@ -38,8 +38,8 @@ _LARGEST_COUNT = 1 << DIVISOR_BITS
 _SHARE_BITS = 31  # fraction bits of u = a / S
 _SPREAD_BITS = DENOMINATOR_BITS + 2  # fraction bits of p = u (1 - u) <= 1/4
 
-#: Added to p, so that rounding makes none negative: u may exceed 1 by 2^-28.
-_LEAST_SPREAD = 24
+#: Added to p, so that rounding makes none negative: u may exceed 1 by 12 units.
+_LEAST_SPREAD = 26
 
 #: p of candidates that are not valid: that of two equal sides.
 _EVEN_SPREAD = 1 << DENOMINATOR_BITS

@@ -38,8 +38,8 @@ class Scales:
     weight_bits: int = WEIGHT_BITS
 
     def hessian(self, real: float) -> int:
-        """A public amount of hessian in fixed point."""
-        return round(real * float(1 << self.hessian_bits))
+        """A public amount of hessian in fixed point; beyond 2^62, where no shared sum comes, as good as 2^62."""
+        return round(min(real * float(1 << self.hessian_bits), 2.0**62))
 
     def least_hessian(self, min_child_weight: float) -> int:
         """The smallest hessian sum that counts as `min_child_weight`: below it by no more than rounding explains.

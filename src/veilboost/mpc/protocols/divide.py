@@ -1,4 +1,4 @@
-"""Division, reciprocal and inverse square root of shared values, after bringing them to a common magnitude.
+"""Division, reciprocal and logarithm of shared values, after bringing them to a common magnitude.
 
 docs/protocols/divide.md; normalisation and iteration after O. Catrina, A. Saxena, "Secure computation with fixed-point
 numbers", FC 2010; R. Goldschmidt's multiplicative iteration, 1964.
@@ -24,17 +24,6 @@ _ONE = 1 << DIVISOR_BITS
 #: 48/17 - 32/17 d, the best line for 1/d on [1/2, 1): relative error 1/17.
 _LINE = (round(48 / 17 * _ONE), 32 / 17)
 
-#: m^(-1/2) around m = 3/4 on [1/2, 1), relative error 1.2e-5, coefficients of rising powers.
-_INVERSE_ROOT = (
-    1.1547138466775138,
-    -0.7698560168727329,
-    0.7660378361216145,
-    -0.848158523514275,
-    1.1523917484927586,
-    -1.4212019467700112,
-)
-
-
 #: ln m around m = 3/4 on [1/2, 1), absolute error 8.7e-6, coefficients of rising powers.
 _LOGARITHM = (
     -0.2876903980079223,
@@ -57,13 +46,13 @@ def weighted_bits(planes: Shared, weights: npt.NDArray[np.int64]) -> Shared:
 
 
 def reciprocal(session: Session, divisor: Shared) -> tuple[Shared, Shared]:
-    """1 / d in floating form, for integers 0 < d < 2^30; 22 rounds.
+    """1 / d in floating form, for integers 0 < d < 2^30; 22 rounds, 18 for few elements.
 
     Returns
     -------
     inverse, power
         Both of the divisor's shape: `power` is 2^j with 2^29 <= d 2^j < 2^30, and `inverse` is 2^60 / (d 2^j),
-        which lies in (2^30, 2^31], with a relative error below 2^-27. Both mean nothing where d = 0 (power is 0 there).
+        which lies in (2^30, 2^31], with a relative error below 2^-27.5. Both mean nothing where d = 0 (power is 0).
 
     Notes
     -----
@@ -96,8 +85,8 @@ def reciprocal(session: Session, divisor: Shared) -> tuple[Shared, Shared]:
 def divide(session: Session, numerator: Shared, divisor: Shared, fraction_bits: int, quotient_bits: int = 16) -> Shared:
     """x / d with `fraction_bits` fraction bits, for integers |x| < 0.99 2^31 and 0 < d < 2^30.
 
-    The quotient's magnitude must stay below 2^quotient_bits; 60 - quotient_bits > fraction_bits. Broadcasts. 26 rounds;
-    error below 2^-27 of the quotient, plus 2^(quotient_bits - 30) / d, plus one unit in the last place. The second part
+    The quotient's magnitude must stay below 2^quotient_bits; 60 - quotient_bits > fraction_bits. Broadcasts. 26 rounds,
+    22 for few elements; error below 2^-27 of the quotient, plus 2^(quotient_bits - 30) / d, plus one unit in the last place. The second part
     is 2^(quotient_bits - 30) of the quotient of a numerator of one unit, and less of larger ones.
     """
     inverse, power = reciprocal(session, divisor)
@@ -115,70 +104,16 @@ def quotient(
     return result
 
 
-def inverse_square_root(
-    session: Session,
-    value: Shared,
-    fraction_bits: int,
-    low: int,
-    high: int,
-    result_bits: int,
-    factor: npt.NDArray[np.float64] | None = None,
-) -> Shared:
-    """p^(-1/2) for 0 <= p < 2^(high - fraction_bits), accurate where p >= 2^(low - fraction_bits).
-
-    23 rounds, 22 if high <= 30; relative error about 2e-5 (plus 2^-result_bits). Zero, or nothing meaningful, for
-    smaller p.
-
-    Parameters
-    ----------
-    value
-        Fixed point with `fraction_bits` fraction bits.
-    result_bits
-        Fraction bits of the result.
-    factor
-        Public factors in [0, 1] that the result is multiplied with on the way, for free; broadcasts with `value`.
-
-    Notes
-    -----
-    1. `leading_one` gives weights 2^j and 2^(j/2); m = p 2^j in [1/2, 1) as a fraction with 30 bits.
-    2. t = m - 3/4; t^2; t^3 and t^4; t^5 - then m^(-1/2) as a polynomial of degree five.
-    3. p^(-1/2) = m^(-1/2) 2^(j/2) up to a public power.
-    """
-    shape = value.shape
-    flat = value.reshape(value.size)
-    leading = to_ring(session, leading_one(session, flat, low, high))
-    shifts = np.arange(high - low - 1, -1, -1, dtype=np.int64)  # j of plane i
-    power = weighted_bits(leading, 1 << shifts)
-    root_bits = 18
-    halves = (fraction_bits - high + shifts) / 2
-    root = weighted_bits(leading, np.rint(2.0 ** (halves + root_bits)).astype(np.int64))
-    (normal,) = multiply(session, (flat, power))
-    if high > DIVISOR_BITS:
-        (normal,) = truncate(session, (normal, high - DIVISOR_BITS))
-    else:
-        normal = normal * encode_integers(1 << (DIVISOR_BITS - high))
-    t = normal - encode_integers(3 * _ONE // 4)
-    powers = _powers(session, t)
-    coefficient_bits = 22
-    scale = np.ones(1) if factor is None else np.broadcast_to(factor, shape).reshape(-1)
-    total: Shared | None = None
-    for coefficient, monomial in zip(_INVERSE_ROOT[1:], powers, strict=True):
-        term = monomial * encode_integers(np.rint(coefficient * scale * (1 << coefficient_bits)).astype(np.int64))
-        total = term if total is None else total + term
-    assert total is not None
-    total = total + encode_integers(np.rint(_INVERSE_ROOT[0] * scale * (1 << coefficient_bits)).astype(np.int64) << 30)
-    (polynomial,) = truncate(session, (total, DIVISOR_BITS))
-    (product,) = multiply(session, (polynomial, root))
-    (result,) = truncate(session, (product, coefficient_bits + root_bits - result_bits))
-    return result.reshape(*shape)
-
-
 def logarithm(session: Session, value: Shared, result_bits: int) -> Shared:
-    """ln(x 2^-30) of integers 0 < x < 2^30, with `result_bits` fraction bits; error about 1e-5. 20 rounds.
+    """ln(x 2^-30) of integers 0 < x < 2^30, with `result_bits` fraction bits; error about 1e-5.
+
+    20 rounds, 16 for few elements.
 
     Notes
     -----
-    Steps 1 and 2 of `inverse_square_root` with the polynomial of ln m; then ln(x 2^-30) = ln m - j ln 2.
+    1. `leading_one` gives 2^j and j ln 2; m = x 2^(j - 30) in [1/2, 1) with 30 fraction bits.
+    2. t = m - 3/4; t^2; t^3 and t^4; t^5 - then ln m as a polynomial of degree five.
+    3. ln(x 2^-30) = ln m - j ln 2.
     """
     shape = value.shape
     flat = value.reshape(value.size)

@@ -37,7 +37,7 @@ class Anchored:
 
     def __getitem__(self, index: Any) -> Anchored:
         share, total = self.mask.share[index], self.mask.total
-        mask = Mask(share, None if total is None else np.asarray(total[index]))
+        mask = _used(share, None if total is None else np.asarray(total[index]))
         return Anchored(self.value[index], mask, None if self.opened is None else np.asarray(self.opened[index]))
 
     def __sub__(self, other: Anchored) -> Anchored:
@@ -48,7 +48,7 @@ class Anchored:
         opened = None
         if self.opened is not None and other.opened is not None:
             opened = np.asarray(self.opened - other.opened)
-        return Anchored(self.value - other.value, Mask(self.mask.share - other.mask.share, total), opened)
+        return Anchored(self.value - other.value, _used(self.mask.share - other.mask.share, total), opened)
 
 
 def anchor(session: Session, *values: Shared) -> list[Anchored]:
@@ -138,6 +138,13 @@ def to_ring(session: Session, bits: SharedBits) -> Shared:
 def elements_shape(bits: SharedBits) -> Shape:
     """Shape of the bits as elements."""
     return (*bits.shape[:-1], bits.count)
+
+
+def _used(share: Shared, total: Words | None) -> Mask[Shared]:
+    """What an opened value's mask becomes: it hides that opening and no other."""
+    mask = Mask(share, total)
+    mask.spend()
+    return mask
 
 
 def _shared(value: Shared | Anchored) -> Shared:

@@ -1,0 +1,77 @@
+"""Parameters that are allowed but far from what anybody needs: public bounds stay within the ring, gains too."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.network import run, secret
+from tests.strategies import QUICK
+
+from veilboost.mpc.session import Session
+from veilboost.splitting.gain import _clamp, _clamp_count, at_least
+from veilboost.splitting.scales import WEIGHT_BITS, choose_scales
+from veilboost.trees.parameters import Parameters
+from veilboost.xorboost.objective import LabelUnit, scales_for
+
+HUGE = [1e30, 1e100, 1e300, 1.7e308, math.inf]
+
+
+@QUICK
+@given(rows=st.integers(1, 500_000), score=st.floats(1, 2.0**16), reg_lambda=st.floats(0, 100))
+def test_gains_fit_whatever_the_first_scores_are(rows: int, score: float, reg_lambda: float) -> None:
+    """A gain is at most rows * score; in fixed point it must stay below 2^62, and no bit is given away."""
+    scales = choose_scales(rows, 1.0, 0.25, reg_lambda, largest_score=score)
+    largest = rows * score * 2.0 ** (scales.gradient_bits + scales.weight_bits)
+    assert largest < 2.0**61
+    assert 10 <= scales.weight_bits <= WEIGHT_BITS
+    if scales.weight_bits < WEIGHT_BITS and scales.gradient_bits < 24:
+        assert largest > 2.0**58
+
+
+@pytest.mark.parametrize(
+    ("base_score", "bits"), [(None, 26), (0.5, 26), (0.04, 26), (0.02, 25), (1e-3, 21), (0.999, 21), (1e-4, 17)]
+)
+def test_fewer_weight_bits_for_an_extreme_base_score(base_score: float | None, bits: int) -> None:
+    parameters = Parameters(base_score=base_score)
+    assert scales_for(parameters, 300, LabelUnit()).weight_bits == bits
+
+
+def test_weight_bits_have_a_floor() -> None:
+    """Probabilities below 2^-16 are no more than noise in fixed point."""
+    for base_score in (1e-6, 1e-30, 1 - 1e-7):
+        assert scales_for(Parameters(base_score=base_score), 300, LabelUnit()).weight_bits == 15
+
+
+@pytest.mark.parametrize("bound", HUGE)
+def test_public_bounds_are_clamped(bound: float) -> None:
+    assert (_clamp(bound), _clamp(-bound)) == (1 << 61, -(1 << 61))
+    assert (_clamp_count(bound), _clamp_count(-bound)) == (1 << 30, 0)
+    assert _clamp(5.0) == _clamp_count(5.0) == 5
+    if math.isfinite(bound):
+        assert (_clamp(int(bound)), _clamp_count(int(bound))) == (1 << 61, 1 << 30)
+
+
+@pytest.mark.parametrize("bound", HUGE)
+def test_no_sum_reaches_a_huge_bound(bound: float) -> None:
+    sums = np.array([-(1 << 60), -1, 0, 1, 1 << 60])
+    counts = np.array([0, 1, 5, 1 << 20, (1 << 30) - 1])
+
+    def program(session: Session) -> object:
+        x, n = secret(session, sums), secret(session, counts)
+        # Bounds may be larger than what the ring holds.
+        return [*at_least(session, (x, bound), (x, -bound)), *at_least(session, (n, bound), (n, 5), counts=True)]  # type: ignore[arg-type]
+
+    above, not_below, enough, five = run(program)
+    assert above.tolist() == [0] * 5 and not_below.tolist() == [1] * 5
+    assert enough.tolist() == [0] * 5
+    assert five.tolist() == [0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("least", [1e9, 1e30, 1e300, 1.7e308])
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_huge_min_child_weight_is_a_number(least: float, exact: bool) -> None:
+    scales = choose_scales(1000, 1.0, 0.25, 1.0, exact_hessians=exact)
+    assert scales.least_hessian(least) > 1 << 30  # more than any sum of hessians
+    assert scales.hessian(least) <= 1 << 62
