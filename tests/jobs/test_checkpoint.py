@@ -93,8 +93,11 @@ def test_a_continued_training_gives_the_same_model(tmp_path: Path) -> None:
 def test_the_last_two_are_kept(written: Path) -> None:
     checkpoints = checkpoints_in(written, 0)
     assert checkpoints.epochs() == {3: EPOCH.hex(), 4: EPOCH.hex()}
+    unfinished = checkpoints.directory / "tree-00005.checkpoint.partial"
+    unfinished.write_bytes(b"half")
     checkpoints.clear()
     assert checkpoints.epochs() == {}
+    assert not unfinished.exists()
 
 
 def test_a_start_from_the_beginning_forgets_older_ones(table: Table, written: Path) -> None:

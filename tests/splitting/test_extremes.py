@@ -46,7 +46,7 @@ def difference(nodes: Nodes, reg_lambda: float) -> Float64:
 def bounds(nodes: Nodes, reg_lambda: float) -> tuple[tuple[Float64, Float64], tuple[Float64, Float64]]:
     """Least and largest (D / S)^2 that the ranking may compute, and p in units of 2^-32."""
     left, right = u_of(nodes, reg_lambda)
-    off = 11 * left + 1  # of u, in units of 2^-31
+    off = 12 * left + 1  # of u, in units of 2^-31
     size = np.abs(difference(nodes, reg_lambda))
     slack = 1 + np.abs(nodes.node_gradient)[:, None] * off / 2.0**31
     spread = left * right * 2.0**32

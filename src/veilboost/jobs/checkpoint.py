@@ -79,9 +79,11 @@ class Checkpoints:
             raise InputError(f"{self._path(number)}: does not fit this job: remove it") from None
 
     def clear(self) -> None:
-        """Remove all checkpoints."""
+        """Remove all checkpoints, also one that was being written when this role was killed."""
         for number in self._numbers():
             self._path(number).unlink(missing_ok=True)
+        for unfinished in self.directory.glob("tree-*.checkpoint.partial"):
+            unfinished.unlink(missing_ok=True)
 
     def _numbers(self) -> list[int]:
         found = [_NAME.fullmatch(path.name) for path in self.directory.glob("tree-*.checkpoint")]

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from veilboost.errors import InputError, ParticipantError
+from veilboost.errors import InputError, ParticipantError, ProtocolError
 from veilboost.jobs.certificates import load_storage_key, load_tls
 from veilboost.jobs.checkpoint import Checkpoints, digest_of
 from veilboost.jobs.model_share import save_share
@@ -204,8 +204,8 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
         if directory is not None:
             with _writing(directory):
                 save_share(directory, task, forest, key, job.job_hash(), role.name)
-        if job.analyst != role.name:
-            transport.receive(job.analyst, len(_SAVED))  # until then the checkpoints stay
+        if job.analyst != role.name and transport.receive(job.analyst, len(_SAVED)).tobytes() != _SAVED:
+            raise ProtocolError(f"{job.analyst} has not confirmed the model: are both on the same version?")
     _write(role, directory, outcome)
     if checkpoints is not None:
         checkpoints.clear()

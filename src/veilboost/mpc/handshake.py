@@ -19,10 +19,8 @@ from veilboost.errors import PeerMismatch, ProtocolError
 from veilboost.mpc.dealer import DealerSession
 from veilboost.mpc.prg import KEY_BYTES, derive_key
 from veilboost.mpc.session import OwnerSession
-from veilboost.mpc.transport.base import Octets, Transport
+from veilboost.mpc.transport.base import LARGEST_GREETING, Octets, Transport
 from veilboost.version import __version__
-
-_LARGEST_GREETING = 4096
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ def greet(
     for peer in transport.peers:
         transport.send(peer, _octets(own.to_bytes()))
     for peer in transport.peers:
-        greetings[peer] = Greeting.from_bytes(transport.receive_text(peer, _LARGEST_GREETING), peer)
+        greetings[peer] = Greeting.from_bytes(transport.receive_text(peer, LARGEST_GREETING), peer)
     for peer in transport.peers:
         _compare(own, greetings[peer])
     counts = {name: greetings[name].rows for name in owners}

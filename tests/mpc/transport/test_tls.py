@@ -1,56 +1,34 @@
 """The TLS transport between threads of one process, and against peers that do not keep to it."""
 
-import contextlib
-import re
 import socket
-import ssl
-import struct
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.processes.support import free_ports
+from tests.mpc.transport.meeting import (
+    ABORT,
+    BYE,
+    DATA,
+    HEARTBEAT,
+    NAMES,
+    Place,
+    Raw,
+    in_background,
+    leave_together,
+    link_to,
+    met,
+    octets,
+    own_threads,
+)
 
-from veilboost.errors import InputError, ParticipantError, PeerLost, PeerMismatch, ProtocolError
-from veilboost.jobs.certificates import load_tls, write_certificates
-from veilboost.mpc.transport import tls
-from veilboost.mpc.transport.base import Octets
-from veilboost.mpc.transport.connect import connect, listen
-from veilboost.mpc.transport.tls import LARGEST_FRAME, TlsTransport, hang_up
-
-NAMES = ("north", "south", "dealer")
-DATA, HEARTBEAT, ABORT, BYE = 1, 2, 3, 4
-
-
-class Place:
-    """Certificates and addresses of NAMES."""
-
-    def __init__(self, folder: Path) -> None:
-        self.certificates = folder / "certs"
-        write_certificates(NAMES, self.certificates)
-        self.addresses = {name: ("127.0.0.1", port) for name, port in zip(NAMES, free_ports(len(NAMES)), strict=True)}
-
-    def connect(self, name: str, order: Sequence[str] = NAMES, wait_seconds: float = 10.0) -> TlsTransport:
-        listener = listen(name, *self.addresses[name]) if name != order[-1] else None
-        return connect(name, order, self.addresses, load_tls(self.certificates, name), listener, wait_seconds)
-
-    def dial(self, name: str, to: str, direction: bytes = b"S") -> ssl.SSLSocket:
-        """One raw connection with the certificate of `name`."""
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                plain = socket.create_connection(self.addresses[to], timeout=10)
-                break
-            except ConnectionRefusedError:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-        connection = load_tls(self.certificates, name)[1].wrap_socket(plain)
-        connection.sendall(direction)
-        return connection
+from veilboost.errors import PeerLost, ProtocolError
+from veilboost.mpc.transport import link, tls
+from veilboost.mpc.transport.base import LARGEST_GREETING
+from veilboost.mpc.transport.channel import hang_up
+from veilboost.mpc.transport.frames import HEADER, LARGEST_FRAME, LONGEST_REASON
 
 
 @pytest.fixture
@@ -58,63 +36,11 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-@contextlib.contextmanager
-def met(place: Place, names: Sequence[str] = ("north", "south")) -> Iterator[dict[str, TlsTransport]]:
-    """Connected participants; they hang up at the end."""
-    with ThreadPoolExecutor(len(names)) as pool:
-        waiting = {name: pool.submit(place.connect, name, names) for name in names}
-        transports = {name: future.result() for name, future in waiting.items()}
-    try:
-        yield transports
-    finally:
-        for transport in transports.values():
-            transport.close("the test is over")
-
-
-class Raw:
-    """A peer that may send north any bytes: south's certificate, but none of its program."""
-
-    def __init__(self, place: Place) -> None:
-        with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(place.connect, "north", ("north", "south"))
-            self.outgoing, self.incoming = (place.dial("south", "north", direction) for direction in (b"S", b"R"))
-            assert (self.outgoing.recv(1), self.incoming.recv(1)) == (b"S", b"R")
-            self.north = waiting.result()
-
-    def send(self, kind: int, sequence: int, payload: bytes, size: int | None = None) -> None:
-        self.outgoing.sendall(struct.pack("<BxxxIQ", kind, sequence, len(payload) if size is None else size) + payload)
-
-    def close(self) -> None:
-        self.north.close("the test is over")
-        self.outgoing.close()
-        self.incoming.close()
-
-
 @pytest.fixture
 def raw(place: Place) -> Iterator[Raw]:
     one = Raw(place)
     yield one
     one.close()
-
-
-def octets(count: int, seed: int = 0) -> Octets:
-    return np.random.default_rng(seed).integers(0, 256, count, dtype=np.uint8)
-
-
-def in_background(work: Callable[[], object]) -> threading.Thread:
-    def quietly() -> None:
-        with contextlib.suppress(ParticipantError):
-            work()
-
-    thread = threading.Thread(target=quietly, daemon=True)
-    thread.start()
-    return thread
-
-
-def leave_together(transports: Mapping[str, TlsTransport]) -> None:
-    with ThreadPoolExecutor(len(transports)) as pool:
-        for future in [pool.submit(transport.close) for transport in transports.values()]:
-            future.result()
 
 
 def test_frames_arrive_whole_and_in_order(place: Place) -> None:
@@ -128,7 +54,7 @@ def test_frames_arrive_whole_and_in_order(place: Place) -> None:
             for sender in transports[receiver].peers:
                 for number, size in enumerate(sizes):
                     np.testing.assert_array_equal(transports[receiver].receive(sender, size), octets(size, number))
-        sent = sum(sizes) + 16 * len(sizes)
+        sent = 1 + sum(sizes) + HEADER.size * (1 + len(sizes))
         assert transports["south"].bytes_sent == {"north": sent, "dealer": sent}
         leave_together(transports)
 
@@ -168,11 +94,16 @@ def test_loss_of_one_peer_ends_the_wait_for_another(place: Place) -> None:
             transports["north"].receive("south", 8)
 
 
-def test_silent_peer_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tls, "_SILENCE_SECONDS", 0.5)
-    raw = Raw(place)
-    with pytest.raises(PeerLost, match=r"south has been silent for 0\.5 seconds"):
+@pytest.mark.parametrize("reconnect_seconds", [0.0, 60.0])
+def test_silent_peer_is_named(place: Place, monkeypatch: pytest.MonkeyPatch, reconnect_seconds: float) -> None:
+    """Its machine is there, it is not: nobody waits for another connection."""
+    monkeypatch.setattr(tls, "_SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(tls, "_HEARTBEAT_SECONDS", 0.1)
+    raw = Raw(place, reconnect_seconds)
+    begin = time.monotonic()
+    with pytest.raises(PeerLost, match=r"^south has been silent for 1 seconds$"):
         raw.north.receive("south", 8)
+    assert 0.5 < time.monotonic() - begin < 2.5
     raw.close()
 
 
@@ -183,11 +114,12 @@ def test_idle_peer_is_not_silent(place: Place, monkeypatch: pytest.MonkeyPatch) 
         time.sleep(2.5)
         transports["north"].send("south", octets(8))
         assert transports["south"].receive("north", 8).nbytes == 8
-        assert transports["north"].bytes_sent == {"south": 24}
+        assert transports["north"].bytes_sent == {"south": 1 + 8 + 2 * HEADER.size}
 
 
 def test_peer_that_does_not_read_does_not_block_for_ever(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tls, "_SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(tls, "_SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(tls, "_HEARTBEAT_SECONDS", 0.1)
     raw = Raw(place)
     with pytest.raises(PeerLost, match="south has been silent"):
         for _ in range(100):
@@ -196,49 +128,86 @@ def test_peer_that_does_not_read_does_not_block_for_ever(place: Place, monkeypat
 
 
 def test_slow_reader_holds_its_peer_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tls, "_READ_AHEAD", 1 << 20)
+    monkeypatch.setattr(link, "READ_AHEAD", 1 << 20)
     frame, count = 1 << 18, 200  # 50 MB, more than the connection holds
     with met(place) as transports:
         sending = in_background(lambda: [transports["north"].send("south", octets(frame, n)) for n in range(count)])
         time.sleep(1.0)
         assert sending.is_alive()
-        assert transports["south"]._unread["north"] <= (1 << 20) + frame
+        assert 0 < link_to(transports["south"], "north").unread <= (1 << 20) + frame + 2048
         for number in range(count):
             np.testing.assert_array_equal(transports["south"].receive("north", frame), octets(frame, number))
         sending.join(5)
         assert not sending.is_alive()
-        assert transports["south"]._unread["north"] == 0
+        assert link_to(transports["south"], "north").unread == 0
         leave_together(transports)
 
 
-def test_both_may_send_much_before_they_read(place: Place) -> None:
-    """Both owners send first and receive then: no deadlock, whatever the size."""
+@pytest.mark.parametrize("read_ahead", [256 << 20, 1 << 20])
+def test_both_may_send_much_before_they_read(place: Place, monkeypatch: pytest.MonkeyPatch, read_ahead: int) -> None:
+    """Owners send first and receive then: no deadlock, whatever the size and however little is read ahead."""
+    monkeypatch.setattr(link, "READ_AHEAD", read_ahead)
+    monkeypatch.setattr(link, "UNACKNOWLEDGED", 1 << 20)
     size = 40 << 20
+    with met(place, NAMES) as transports, ThreadPoolExecutor(3) as pool:
+
+        def exchange(name: str) -> int:
+            for peer in transports[name].peers:
+                transports[name].send(peer, octets(size))
+            return sum(transports[name].receive(peer, size).nbytes for peer in transports[name].peers)
+
+        assert [future.result(timeout=60) for future in [pool.submit(exchange, name) for name in NAMES]] == [
+            2 * size
+        ] * 3
+
+
+def test_large_array_travels_in_several_frames(place: Place) -> None:
+    """Whether it is read ahead, by another thread, or while the program waits for it."""
+    size = 2 * LARGEST_FRAME + 12345
+    array = octets(size)
+    for seconds in (0.0, 0.5):
+        with met(place) as transports:
+            sending = in_background(lambda transports=transports: transports["north"].send("south", array))
+            time.sleep(seconds)
+            np.testing.assert_array_equal(transports["south"].receive("north", size), array)
+            sending.join(5)
+            assert transports["north"].bytes_sent["south"] == 1 + size + 4 * HEADER.size
+            transports["north"].send("south", array[:3])
+            assert transports["south"].receive("north", 3).tobytes() == array[:3].tobytes()
+
+
+@pytest.mark.slow
+def test_array_of_a_gigabyte_both_ways(place: Place) -> None:
+    """Four times what is read ahead of a peer that is not in time: such an exchange once stood still."""
+    size = (1 << 30) + 8
     with met(place) as transports, ThreadPoolExecutor(2) as pool:
 
-        def exchange(name: str, peer: str) -> int:
-            transports[name].send(peer, octets(size))
-            return transports[name].receive(peer, size).nbytes
+        def exchange(name: str, peer: str) -> bool:
+            mine, theirs = (np.full(size, seed, dtype=np.uint8) for seed in ((1, 2) if name == "north" else (2, 1)))
+            mine[-1] = 7
+            transports[name].send(peer, mine)
+            got = transports[name].receive(peer, size)
+            return bool(got[-1] == 7 and np.array_equal(got[:-1], theirs[:-1]))
 
         both = [pool.submit(exchange, "north", "south"), pool.submit(exchange, "south", "north")]
-        assert [future.result(timeout=60) for future in both] == [size, size]
+        assert [future.result(timeout=120) for future in both] == [True, True]
 
 
 def test_leaving_frees_a_reader_that_is_held_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tls, "_READ_AHEAD", 1000)
+    monkeypatch.setattr(link, "READ_AHEAD", 1000)
     with met(place) as transports:
         in_background(lambda: transports["north"].send("south", octets(1 << 20)))
         time.sleep(0.3)
         begin = time.monotonic()
         transports["south"].close("enough")
         assert time.monotonic() - begin < 1
-    assert not [thread for thread in threading.enumerate() if thread.name in ("read north", "read south", "heartbeat")]
+    assert own_threads() == []
 
 
 def test_hanging_up_never_drops_the_encryption(place: Place) -> None:
     """The socket's own shutdown would send the rest of a message in the clear."""
     with met(place) as transports:
-        outgoing = transports["north"]._channels["south"].outgoing
+        outgoing = link_to(transports["north"], "south")._channel.outgoing
         hang_up(outgoing)
         assert outgoing.version() == "TLSv1.3"
         with pytest.raises(OSError, match=r"."):
@@ -261,13 +230,17 @@ def test_frame_of_another_size_is_refused(raw: Raw, due: int, sent: int) -> None
         (DATA, 2, bytes(8), None),
         (DATA, 0, bytes(8), None),
         (DATA, 1, b"", LARGEST_FRAME + 1),
-        (DATA, 1, b"", 2**64 - 1),
+        (DATA, 1, b"", 2**32 - 1),
+        (DATA, 1 + 2**32, b"", 8),
         (0, 1, bytes(8), None),
         (9, 1, bytes(8), None),
         (255, 1, b"", None),
         (HEARTBEAT, 1, bytes(8), None),
         (BYE, 1, bytes(8), None),
-        (ABORT, 1, b"", 1001),
+        (BYE, 0, b"", None),
+        (HEARTBEAT, 2, b"", None),
+        (ABORT, 1, b"", LONGEST_REASON + 1),
+        (DATA | 1 << 8, 1, bytes(8), None),
     ],
     ids=str,
 )
@@ -279,202 +252,90 @@ def test_unexpected_frame_is_refused(raw: Raw, kind: int, sequence: int, payload
         raw.north.receive("south", 8)
 
 
+def test_acknowledgement_of_what_was_not_sent_is_refused(raw: Raw) -> None:
+    raw.north.send("south", octets(8))
+    raw.send(DATA, 0, bytes(8), acknowledged=1)
+    raw.north.receive("south", 8)
+    raw.send(DATA, 1, bytes(8), acknowledged=2)
+    with pytest.raises(ProtocolError, match=r"^south acknowledged 2 frames where 1 were sent: "):
+        raw.north.receive("south", 8)
+
+
+def test_who_sends_nonsense_is_told(raw: Raw) -> None:
+    """The end of the session names peer and step on both sides."""
+    raw.send(9, 0, b"")
+    with pytest.raises(ProtocolError) as caught:
+        raw.north.receive("south", 8)
+    raw.north.close(str(caught.value))
+    heard = b""
+    while piece := raw.incoming.recv(1000):
+        heard += piece
+    assert heard.endswith(b"south sent an unexpected frame at step 0: are both on the same version?")
+
+
 def test_overlong_text_is_refused(raw: Raw) -> None:
     raw.send(DATA, 0, bytes(5))
     with pytest.raises(ProtocolError, match="south sent a greeting of 5 bytes, more than 4"):
         raw.north.receive_text("south", 4)
 
 
-@pytest.mark.parametrize("sent", [b"", b"\1", bytes([DATA, 0, 0, 0] + [0] * 4 + [8] + [0] * 7) + b"half"])
-def test_end_in_the_middle_of_a_frame(raw: Raw, sent: bytes) -> None:
+def test_overlong_greeting_is_refused_before_it_is_read(raw: Raw) -> None:
+    raw.send(DATA, 0, b"", size=LARGEST_GREETING + 1)
+    with pytest.raises(ProtocolError, match=r"^south sent an unexpected frame at step 0: "):
+        raw.north.receive_text("south", LARGEST_GREETING)
+
+
+def test_wrong_size_is_refused_before_it_is_read(raw: Raw) -> None:
+    """Who waits for a frame needs no more of it than its header."""
+    raw.send(DATA, 0, bytes(8))
+    raw.north.receive("south", 8)
+    raw.send(DATA, 1, b"", size=LARGEST_FRAME)
+    with pytest.raises(
+        ProtocolError, match=rf"^south sent a frame of {LARGEST_FRAME} bytes where 8 were due, at step 1"
+    ):
+        raw.north.receive("south", 8)
+
+
+def test_memory_follows_what_was_sent(raw: Raw) -> None:
+    """A peer that announces large frames and sends little of them takes no memory."""
+    raw.send(DATA, 0, bytes(8))
+    raw.north.receive("south", 8)
+    before = resident_bytes()
+    raw.send(DATA, 1, bytes(1000), size=LARGEST_FRAME)
+    time.sleep(0.5)  # long enough for the thread that reads ahead
+    assert link_to(raw.north, "south")._reading.locked()
+    assert resident_bytes() - before < LARGEST_FRAME // 4
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+@pytest.mark.parametrize("sent", [b"", b"\1", HEADER.pack(DATA, 8, 0, 0) + b"half"])
+def test_end_in_the_middle_of_a_frame(place: Place, sent: bytes) -> None:
+    raw = Raw(place, reconnect_seconds=0)
     raw.outgoing.sendall(sent)
     raw.outgoing.close()
     with pytest.raises(PeerLost, match=r"^lost the connection to south$"):
         raw.north.receive("south", 8)
+    raw.close()
 
 
-def test_bytes_that_are_not_tls(raw: Raw) -> None:
+def test_bytes_that_are_not_tls(place: Place) -> None:
     """Somebody on the way injects bytes: the connection ends, nothing of them is believed."""
+    raw = Raw(place, reconnect_seconds=0)
     with socket.socket(fileno=socket.dup(raw.outgoing.fileno())) as plain:
-        plain.sendall(struct.pack("<BxxxIQ", DATA, 0, 8) + bytes(8))
+        plain.sendall(HEADER.pack(DATA, 8, 0, 0) + bytes(8))
         with pytest.raises(PeerLost, match=r"^lost the connection to south$"):
             raw.north.receive("south", 8)
+    raw.close()
 
 
-def test_port_is_closed_after_the_meeting(place: Place) -> None:
-    with met(place), pytest.raises(ConnectionRefusedError):
-        socket.create_connection(place.addresses["north"], timeout=5)
-
-
-def test_port_in_use_is_refused(place: Place) -> None:
-    host, port = place.addresses["north"]
-    with listen("north", host, port), pytest.raises(InputError) as caught:
-        listen("south", host, port)
-    assert re.fullmatch(
-        rf"south cannot listen at {host}:{port} \(Address already in use\): stop the program .* in the job file",
-        str(caught.value),
-    )
-
-
-def test_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(InputError, match=r"south cannot listen at 192\.0\.2\.1:7100 .*change the address"):
-        listen("south", "192.0.2.1", 7100)
-
-
-def test_absent_peers_are_named(place: Place) -> None:
-    with pytest.raises(PeerLost, match=r"dealer did not connect within 0\.2 seconds: is it started\?"):
-        place.connect("north", ("north", "dealer"), wait_seconds=0.2)
-    port = place.addresses["north"][1]
-    with pytest.raises(PeerLost, match=rf"north does not answer at 127\.0\.0\.1:{port}: is it started\?"):
-        place.connect("dealer", ("north", "dealer"), wait_seconds=0.2)
-
-
-def test_wrong_participant_at_an_address_is_refused(place: Place) -> None:
-    swapped = {**place.addresses, "north": place.addresses["south"]}
-    waiting = in_background(lambda: place.connect("south", ("south", "dealer"), wait_seconds=1))
-    with pytest.raises(PeerMismatch, match=r"127\.0\.0\.1:\d+ should be north but is south: check the addresses"):
-        connect("dealer", ("north", "dealer"), swapped, load_tls(place.certificates, "dealer"), None, 5)
-    waiting.join()
-
-
-def test_participant_of_another_job_is_told_so(place: Place) -> None:
-    waiting = in_background(lambda: place.connect("north", ("north", "south"), wait_seconds=1))
-    with pytest.raises(PeerMismatch, match=r"north at .* expects no such participant: give both the same job file"):
-        place.connect("dealer", ("north", "dealer"))
-    waiting.join()
-
-
-def test_hint_about_a_refused_caller(place: Place) -> None:
-    def call() -> None:
-        place.dial("dealer", "north").close()
-
-    calling = in_background(call)
-    with pytest.raises(PeerLost, match=r"south did not connect .*\(dealer has called, which is not in this job file\)"):
-        place.connect("north", ("north", "south"), wait_seconds=1)
-    calling.join()
-
-
-def test_certificate_of_another_authority_is_refused(place: Place, tmp_path: Path) -> None:
-    other = Place(tmp_path / "other")
-    other.addresses = place.addresses
-    failures: list[PeerLost] = []
-
-    def wait() -> None:
-        try:
-            place.connect("north", ("north", "dealer"), wait_seconds=1)
-        except PeerLost as error:
-            failures.append(error)
-
-    waiting = threading.Thread(target=wait)
-    waiting.start()
-    with pytest.raises(PeerMismatch, match=r"north at .* shows a certificate of another authority"):
-        other.connect("dealer", ("north", "dealer"))
-    waiting.join()
-    (failure,) = failures
-    assert "dealer did not connect within 1 seconds" in str(failure)
-    assert "without a certificate of this job's authority" in str(failure)
-
-
-def test_strangers_get_nowhere_and_disturb_nobody(place: Place, tmp_path: Path) -> None:
-    """No certificate, another authority's, garbage, half a handshake, another role, a wrong first byte; then peers."""
-    other = Place(tmp_path / "other")
-    other.addresses = place.addresses
-    with ThreadPoolExecutor(3) as pool:
-        waiting = [pool.submit(place.connect, "north")]
-        stay: list[socket.socket] = []
-        bare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        bare.check_hostname, bare.verify_mode = False, ssl.CERT_NONE
-        foreign = load_tls(other.certificates, "south")[1]
-        foreign.verify_mode = ssl.CERT_NONE
-        place.dial("north", "north", b"S").close()  # waits until north listens
-        for context in (bare, foreign):
-            connection = context.wrap_socket(socket.create_connection(place.addresses["north"], timeout=10))
-            with contextlib.suppress(OSError):
-                connection.sendall(b"S")
-            with pytest.raises(ssl.SSLError):
-                connection.recv(1)
-            connection.close()
-        for bytes_sent in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"\x00" * 100, b""):
-            plain = socket.create_connection(place.addresses["north"], timeout=10)
-            plain.sendall(bytes_sent)
-            stay.append(plain)
-        for name, first in (("north", b"S"), ("south", b"X"), ("south", b"N")):
-            connection = place.dial(name, "north", first)
-            assert connection.recv(1) in (b"", b"N")
-            stay.append(connection)
-        waiting += [pool.submit(place.connect, name) for name in ("south", "dealer")]
-        transports = {future.result().name: future.result() for future in waiting}
-        for one in stay:
-            one.close()
-    transports["north"].send("dealer", octets(100))
-    assert transports["dealer"].receive("north", 100).nbytes == 100
-    leave_together(transports)
-
-
-def test_second_caller_of_the_same_name_is_not_taken(place: Place) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(place.connect, "north", ("north", "south"))
-        first = place.dial("south", "north", b"S")
-        assert first.recv(1) == b"S"
-        second = place.dial("south", "north", b"S")
-        assert second.recv(1) == b""
-        other_way = place.dial("south", "north", b"R")
-        assert other_way.recv(1) == b"R"
-        transport = waiting.result()
-    first.sendall(struct.pack("<BxxxIQ", DATA, 0, 1) + b"!")
-    assert transport.receive("south", 1).tobytes() == b"!"
-    transport.close("over")
-    for connection in (first, second, other_way):
-        connection.close()
-
-
-@pytest.mark.parametrize("reason", ["the table is gone", None])
-def test_who_leaves_before_all_have_met_ends_the_meeting(place: Place, reason: str | None) -> None:
-    """South waits for the dealer, which never comes; north, connected already, dies or gives up."""
-    with ThreadPoolExecutor(1) as pool:
-        listener = listen("north", *place.addresses["north"])
-        waiting = pool.submit(place.connect, "south", wait_seconds=60)
-        server = load_tls(place.certificates, "north")[0]
-        accepted = {}
-        for _ in range(2):
-            connection = server.wrap_socket(listener.accept()[0], server_side=True)
-            direction = connection.recv(1)
-            connection.sendall(direction)
-            accepted[direction] = connection
-        time.sleep(0.2)
-        if reason is not None:
-            accepted[b"R"].sendall(struct.pack("<BxxxIQ", ABORT, 0, len(reason)) + reason.encode())
-        begin = time.monotonic()
-        for connection in accepted.values():
-            connection.close()
-        message = "^lost the connection to north$" if reason is None else f"^north stopped: {reason}$"
-        with pytest.raises(PeerLost, match=message):
-            waiting.result()
-        assert time.monotonic() - begin < 5
-        listener.close()
-
-
-def test_who_gives_up_the_meeting_says_why(place: Place) -> None:
-    """The dealer never comes: north's time is up first, and south, who would wait longer, learns it from north."""
-    with ThreadPoolExecutor(2) as pool:
-        patient = pool.submit(place.connect, "south", wait_seconds=60)
-        impatient = pool.submit(place.connect, "north", wait_seconds=1.0)
-        with pytest.raises(PeerLost, match=r"^dealer did not connect within 1 seconds"):
-            impatient.result()
-        begin = time.monotonic()
-        with pytest.raises(PeerLost, match=r"^north stopped: dealer did not connect within 1 seconds"):
-            patient.result()
-        assert time.monotonic() - begin < 5
-
-
-def test_meeting_in_any_order(place: Place) -> None:
-    for order in (("dealer", "south", "north"), ("south", "north", "dealer")):
-        with ThreadPoolExecutor(3) as pool:
-            waiting = []
-            for name in order:
-                waiting.append(pool.submit(place.connect, name))
-                time.sleep(0.15)
-            transports = {future.result().name: future.result() for future in waiting}
-        transports["dealer"].send("south", octets(10))
-        assert transports["south"].receive("dealer", 10).nbytes == 10
+def test_port_is_open_as_long_as_a_connection_may_be_made_again(place: Place) -> None:
+    with met(place) as transports:
+        socket.create_connection(place.addresses["north"], timeout=5).close()
         leave_together(transports)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(place.addresses["north"], timeout=5)
+    with met(place, reconnect_seconds=0), pytest.raises(ConnectionRefusedError):
+        socket.create_connection(place.addresses["north"], timeout=5)

@@ -52,7 +52,7 @@ def reciprocal(session: Session, divisor: Shared) -> tuple[Shared, Shared]:
     -------
     inverse, power
         Both of the divisor's shape: `power` is 2^j with 2^29 <= d 2^j < 2^30, and `inverse` is 2^60 / (d 2^j),
-        which lies in (2^30, 2^31], with a relative error below 2^-27.5. Both mean nothing where d = 0 (power is 0).
+        which lies in (2^30, 2^31], with a relative error below 2^-27.4. Both mean nothing where d = 0 (power is 0).
 
     Notes
     -----
@@ -86,8 +86,9 @@ def divide(session: Session, numerator: Shared, divisor: Shared, fraction_bits: 
     """x / d with `fraction_bits` fraction bits, for integers |x| < 0.99 2^31 and 0 < d < 2^30.
 
     The quotient's magnitude must stay below 2^quotient_bits; 60 - quotient_bits > fraction_bits. Broadcasts. 26 rounds,
-    22 for few elements; error below 2^-27 of the quotient, plus 2^(quotient_bits - 30) / d, plus one unit in the last place. The second part
-    is 2^(quotient_bits - 30) of the quotient of a numerator of one unit, and less of larger ones.
+    22 for few elements; error below 2^-27 of the quotient, plus 2^(quotient_bits - 30) / d, plus one unit in the last
+    place. The second part is 2^(quotient_bits - 30) of the quotient of a numerator of one unit, and less of larger
+    ones.
     """
     inverse, power = reciprocal(session, divisor)
     return quotient(session, numerator, inverse, power, fraction_bits, quotient_bits)

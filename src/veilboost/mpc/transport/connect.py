@@ -7,7 +7,6 @@ handshake. A participant that leaves before all have met ends the meeting of tho
 
 from __future__ import annotations
 
-import contextlib
 import select
 import socket
 import ssl
@@ -15,16 +14,16 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from veilboost.errors import InputError, PeerLost, PeerMismatch
-from veilboost.mpc.transport.tls import LARGEST_FRAME, Channel, TlsTransport
+from veilboost.mpc.transport.channel import Channel
+from veilboost.mpc.transport.frames import LARGEST_FRAME
+from veilboost.mpc.transport.opening import RECEIVES, SENDS, Door, Opening, call, close, draw_token, same_token
+from veilboost.mpc.transport.reconnect import Way
+from veilboost.mpc.transport.tls import RECONNECT_SECONDS, TlsTransport
 
 _RETRY_SECONDS = 0.05
 _LOOK_SECONDS = 0.5  # how often to look whether those who are connected are still there
-_STEP_SECONDS = 10.0  # for a TLS handshake and the first byte
-_SENDS, _RECEIVES = b"S", b"R"  # what the dialling side does on a connection
-_NOT_EXPECTED = b"N"
 
 
 @dataclass
@@ -34,18 +33,50 @@ class _Arrivals:
     Attributes
     ----------
     expected
-        Names of those who may.
+        Names of those who may, with our token for each.
     connections
         By name and by what the dialling side does on it.
-    refused
-        Why the last connection that got nowhere was refused; a hint when somebody does not come.
+    tokens
+        Of those who have dialled.
+    transport
+        After the meeting: it takes who comes back.
     """
 
-    expected: frozenset[str]
+    expected: dict[str, bytes]
     connections: dict[tuple[str, bytes], ssl.SSLSocket] = field(default_factory=dict)
-    refused: str = ""
+    tokens: dict[str, bytes] = field(default_factory=dict, repr=False)
     changed: threading.Condition = field(default_factory=threading.Condition)
     over: bool = False
+    transport: TlsTransport | None = None
+
+    def take(self, peer: str, opening: Opening, connection: ssl.SSLSocket) -> bool:
+        """Take a connection; see `opening.Door`."""
+        if peer not in self.expected:
+            raise PeerMismatch(f"{peer} has called, which is not in this job file")
+        if opening.generation > 0 and self.transport is not None:
+            return self.transport.welcome_back(peer, opening, connection)
+        with self.changed:
+            known = same_token(self.tokens.get(peer, opening.token), opening.token)
+            if (opening.generation > 0 and peer not in self.tokens) or (self.over and not known):
+                raise PeerLost(f"{peer} has called from another process")
+            known = known and opening.generation == 0
+            free = not self.over and (peer, opening.direction) not in self.connections
+            if not known or not free or opening.direction not in (SENDS, RECEIVES):
+                return False
+            connection.sendall(Opening(opening.direction, self.expected[peer]).to_bytes())
+            self.tokens[peer] = opening.token
+            self.connections[peer, opening.direction] = connection
+            self.changed.notify_all()
+        return True
+
+    def channels(self) -> dict[str, Channel]:
+        """The channels of those who have dialled both connections."""
+        found = self.connections
+        return {
+            peer: Channel(outgoing=found[peer, RECEIVES], incoming=found[peer, SENDS])
+            for peer in self.expected
+            if (peer, RECEIVES) in found and (peer, SENDS) in found
+        }
 
 
 def listen(name: str, host: str, port: int) -> socket.socket:
@@ -64,7 +95,7 @@ def listen(name: str, host: str, port: int) -> socket.socket:
         listener.bind((host, port))
         listener.listen(64)
     except OSError as error:
-        _close(listener)
+        close(listener)
         reason = error.strerror or str(error)
         raise InputError(
             f"{name} cannot listen at {host}:{port} ({reason}): stop the program that uses the port, "
@@ -80,6 +111,7 @@ def connect(
     contexts: tuple[ssl.SSLContext, ssl.SSLContext],
     listener: socket.socket | None,
     wait_seconds: float,
+    reconnect_seconds: float = RECONNECT_SECONDS,
 ) -> TlsTransport:
     """Connect with all other participants.
 
@@ -94,9 +126,12 @@ def connect(
     contexts
         TLS contexts for accepting and for dialling.
     listener
-        From `listen`; None at the last participant. It is closed at the end.
+        From `listen`; None at the last participant. It is closed with the transport, since peers whose connection is
+        lost come back; at the end of the meeting if they may not, or if nobody dials this participant.
     wait_seconds
         How long to wait for all to be there.
+    reconnect_seconds
+        For how long a lost connection may be made again; 0 for not at all.
 
     Raises
     ------
@@ -108,24 +143,34 @@ def connect(
     deadline = time.monotonic() + wait_seconds
     place = list(order).index(name)
     earlier, later = list(order[:place]), list(order[place + 1 :])
-    arrivals = _Arrivals(frozenset(later))
-    if listener is not None and later:
-        threading.Thread(target=_accept, args=(listener, contexts[0], arrivals), daemon=True).start()
+    arrivals = _Arrivals({peer: draw_token() for peer in later})
+    door = Door(listener, contexts[0], arrivals.take) if listener is not None else None
     channels: dict[str, Channel] = {}
+    ways: dict[str, Way] = {}
+    transport: TlsTransport | None = None
     try:
         for peer in earlier:
-            outgoing = _dial(peer, addresses[peer], contexts[1], _SENDS, deadline, channels, arrivals)
+            token = draw_token()
+            outgoing, answer = _dial(peer, addresses[peer], contexts[1], SENDS, token, deadline, channels, arrivals)
             try:
-                incoming = _dial(peer, addresses[peer], contexts[1], _RECEIVES, deadline, channels, arrivals)
+                incoming, again = _dial(
+                    peer, addresses[peer], contexts[1], RECEIVES, token, deadline, channels, arrivals
+                )
             except BaseException:
                 outgoing.close()
                 raise
             channels[peer] = Channel(outgoing, incoming)
-        _await(later, channels, arrivals, deadline, wait_seconds)
+            if not same_token(answer.token, again.token):
+                raise PeerLost(f"{peer} was started anew in the middle of the meeting: start all roles again")
+            ways[peer] = Way(addresses[peer], token, answer.token)
+        _await(later, channels, arrivals, door, deadline, wait_seconds)
+        ways |= {peer: Way(None, arrivals.expected[peer], arrivals.tokens[peer]) for peer in later}
+        channels = {peer: channels[peer] for peer in order if peer != name}
+        transport = TlsTransport(name, channels, ways, contexts[1], reconnect_seconds)
     except BaseException as error:
         with arrivals.changed:
             arrivals.over = True
-        channels |= _arrived(arrivals)
+        channels |= arrivals.channels()
         channels = {peer: channel for peer, channel in channels.items() if channel.incoming.fileno() >= 0}
         # Those who are here already learn why, rather than wait for us.
         reason = str(error) if isinstance(error, InputError | PeerLost | PeerMismatch) else f"{name} failed"
@@ -138,39 +183,36 @@ def connect(
             for connection in arrivals.connections.values():
                 if connection not in used:
                     connection.close()
-        if listener is not None:
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
-            listener.close()
-    return TlsTransport(name, {peer: channels[peer] for peer in order if peer != name})
+            arrivals.transport = transport
+        if door is not None:
+            if transport is not None and later and reconnect_seconds > 0:
+                transport.door = door
+            else:
+                door.close()
+    return transport
 
 
 def _await(
-    later: Sequence[str], channels: dict[str, Channel], arrivals: _Arrivals, deadline: float, wait_seconds: float
+    later: Sequence[str],
+    channels: dict[str, Channel],
+    arrivals: _Arrivals,
+    door: Door | None,
+    deadline: float,
+    wait_seconds: float,
 ) -> None:
     """Wait for those who dial us and enter their channels."""
     while True:
         with arrivals.changed:
-            channels |= _arrived(arrivals)
+            channels |= arrivals.channels()
             absent = [peer for peer in later if peer not in channels]
             if not absent:
                 return
             remaining = deadline - time.monotonic()
             if remaining <= 0:
-                hint = f" ({arrivals.refused})" if arrivals.refused else ""
+                hint = f" ({door.refused})" if door is not None and door.refused else ""
                 raise PeerLost(f"{absent[0]} did not connect within {wait_seconds:g} seconds: is it started?{hint}")
             arrivals.changed.wait(min(_LOOK_SECONDS, remaining))
         _check_still_there(channels)
-
-
-def _arrived(arrivals: _Arrivals) -> dict[str, Channel]:
-    """The channels of those who have dialled both connections."""
-    found = arrivals.connections
-    return {
-        peer: Channel(outgoing=found[peer, _RECEIVES], incoming=found[peer, _SENDS])
-        for peer in sorted(arrivals.expected)
-        if (peer, _RECEIVES) in found and (peer, _SENDS) in found
-    }
 
 
 def _check_still_there(channels: Mapping[str, Channel]) -> None:
@@ -189,101 +231,31 @@ def _check_still_there(channels: Mapping[str, Channel]) -> None:
                 transport.close()
 
 
-def common_name(connection: ssl.SSLSocket) -> str:
-    """The name in the peer's verified certificate; empty if there is none."""
-    certificate = connection.getpeercert() or {}
-    subject: Any = certificate.get("subject", ())
-    return next((str(value) for part in subject for key, value in part if key == "commonName"), "")
-
-
 def _dial(
     peer: str,
     address: tuple[str, int],
     context: ssl.SSLContext,
     direction: bytes,
+    token: bytes,
     deadline: float,
     channels: Mapping[str, Channel],
     arrivals: _Arrivals,
-) -> ssl.SSLSocket:
-    where = f"{address[0]}:{address[1]}"
+) -> tuple[ssl.SSLSocket, Opening]:
+    """Dial a peer until it answers; the connection and its opening."""
     refused: str | None = None
     next_look = time.monotonic() + _LOOK_SECONDS
     while True:
         remaining = deadline - time.monotonic()
         if remaining <= 0:
+            where = f"{address[0]}:{address[1]}"
             raise PeerLost(f"{peer} does not answer at {where}: {refused or 'is it started?'}")
         if time.monotonic() > next_look:
             next_look = time.monotonic() + _LOOK_SECONDS
             with arrivals.changed:
-                here = {**channels, **_arrived(arrivals)}
+                here = {**channels, **arrivals.channels()}
             _check_still_there(here)
-        connection: ssl.SSLSocket | None = None
         try:
-            plain = socket.create_connection(address, timeout=min(_STEP_SECONDS, remaining))
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = context.wrap_socket(plain)
-            found = common_name(connection)
-            if found != peer:
-                raise PeerMismatch(f"{where} should be {peer} but is {found or 'nameless'}: check the addresses")
-            connection.sendall(direction)
-            # The answer comes only after our certificate has been accepted.
-            answer = connection.recv(1)
-            if answer == _NOT_EXPECTED:
-                raise PeerMismatch(f"{peer} at {where} expects no such participant: give both the same job file")
-            if answer != direction:
-                raise ConnectionError("it hangs up: does it run the same job, and no other one?")
-            return connection
-        except ssl.SSLCertVerificationError as error:
-            raise PeerMismatch(
-                f"{peer} at {where} shows a certificate of another authority ({error.verify_message}): "
-                "use the certificates made for this job"
-            ) from None
-        except PeerMismatch:
-            _close(connection)
-            raise
+            return call(peer, address, context, Opening(direction, token), remaining)
         except OSError as error:
-            _close(connection)
             refused = None if isinstance(error, ConnectionRefusedError) else (error.strerror or str(error))
             time.sleep(_RETRY_SECONDS)
-
-
-def _close(connection: socket.socket | None) -> None:
-    if connection is not None:
-        with contextlib.suppress(OSError):
-            connection.close()
-
-
-def _accept(listener: socket.socket, context: ssl.SSLContext, arrivals: _Arrivals) -> None:
-    """Take connections until the listener is closed; one thread each, so that a stalled stranger delays nobody."""
-    while not arrivals.over:
-        try:
-            plain, _ = listener.accept()
-        except OSError:
-            return
-        threading.Thread(target=_welcome, args=(plain, context, arrivals), daemon=True).start()
-
-
-def _welcome(plain: socket.socket, context: ssl.SSLContext, arrivals: _Arrivals) -> None:
-    connection: ssl.SSLSocket | None = None
-    try:
-        plain.settimeout(_STEP_SECONDS)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = context.wrap_socket(plain, server_side=True)
-        peer, direction = common_name(connection), connection.recv(1)
-        if peer not in arrivals.expected:
-            arrivals.refused = f"{peer} has called, which is not in this job file"
-            connection.sendall(_NOT_EXPECTED)
-        else:
-            with arrivals.changed:
-                free = not arrivals.over and (peer, direction) not in arrivals.connections
-                if free and direction in (_SENDS, _RECEIVES):
-                    connection.sendall(direction)
-                    arrivals.connections[peer, direction] = connection
-                    arrivals.changed.notify_all()
-                    return
-    except ssl.SSLError:
-        arrivals.refused = "somebody has called without a certificate of this job's authority"
-    except OSError:
-        pass
-    _close(connection)
-    _close(plain)

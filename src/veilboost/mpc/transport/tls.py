@@ -1,53 +1,36 @@
 """Participants as processes, on one machine or many: frames over mutually authenticated TLS 1.3.
 
-Every two participants keep two connections, one for each direction, so that no connection is read and written by two
-threads at once. One thread per peer reads frames into memory; the dealer is held back when an owner has not used what
-it sent. A participant that is idle sends a heartbeat every few seconds, so that a dead or silent one is noticed and
-named.
+A link with every peer (`link.py`) survives the loss of its connections for a while. A participant that is idle sends a
+heartbeat every few seconds, so that a dead or silent one is noticed and named. The first failure of a link is the end
+of the session, for all of them.
 """
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import ssl
-import struct
 import threading
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
+from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
-from veilboost.errors import PeerLost, ProtocolError
+from veilboost.errors import ParticipantError, PeerLost
 from veilboost.mpc.transport.base import Octets
+from veilboost.mpc.transport.channel import Channel
+from veilboost.mpc.transport.frames import HEADER, LARGEST_FRAME
+from veilboost.mpc.transport.link import LARGE, READ_AHEAD, Link, Loss
+from veilboost.mpc.transport.opening import Door, Opening
+from veilboost.mpc.transport.reconnect import Returning, Way, redial
 
-_HEADER = struct.Struct("<BxxxIQ")  # kind, sequence number, payload bytes
-#: No frame is larger; what does not fit travels in several.
-LARGEST_FRAME = 1 << 28
-#: Unread bytes of one peer beyond which its connection is not read.
-_READ_AHEAD = 256 << 20
+#: How long to try to come together again after a connection is lost, unless told otherwise.
+RECONNECT_SECONDS = 60.0
+
+_WATCH_SECONDS = 0.5
 _HEARTBEAT_SECONDS = 4.0
 _SILENCE_SECONDS = 20.0
 _LEAVE_SECONDS = 2.0
-_LONGEST_REASON = 1000
-
-
-class _Kind(IntEnum):
-    DATA = 1
-    HEARTBEAT = 2
-    ABORT = 3
-    BYE = 4
-
-
-@dataclass
-class Channel:
-    """The two connections with one peer."""
-
-    outgoing: ssl.SSLSocket
-    incoming: ssl.SSLSocket
+#: When the peer's machine has closed the connection and the peer is one that dials, it does so at once if it lives.
+_RETURN_SECONDS = 10.0
+#: Of the silence: how long ago the peer's machine must have acknowledged something to count as alive.
+_ALIVE_PART = 0.7
 
 
 class TlsTransport:
@@ -59,214 +42,185 @@ class TlsTransport:
         This participant.
     channels
         The connections with every peer, handshakes done and names checked.
+    ways
+        How to come together with each peer again; without, a lost connection is the end.
+    context
+        For dialling.
+    reconnect_seconds
+        How long to try that.
+
+    Attributes
+    ----------
+    door
+        The port of this participant, which is closed at the end.
+    on_notice
+        Called, by any thread, with a sentence for the operator when a connection is lost or there again.
     """
 
-    def __init__(self, name: str, channels: Mapping[str, Channel]) -> None:
+    def __init__(
+        self,
+        name: str,
+        channels: Mapping[str, Channel],
+        ways: Mapping[str, Way] | None = None,
+        context: ssl.SSLContext | None = None,
+        reconnect_seconds: float = 0.0,
+    ) -> None:
         self.name = name
         self.peers: Sequence[str] = tuple(channels)
         self.bytes_sent = dict.fromkeys(channels, 0)
-        self._channels = dict(channels)
-        self._locks = {peer: threading.Lock() for peer in channels}
-        self._last_sent = dict.fromkeys(channels, time.monotonic())
-        self._sequence = dict.fromkeys(channels, 0)
-        self._steps = dict.fromkeys(channels, 0)
-        self._frames: dict[str, deque[Octets]] = {peer: deque() for peer in channels}
-        self._unread = dict.fromkeys(channels, 0)
-        self._gone: set[str] = set()
-        self._failure: PeerLost | ProtocolError | None = None
-        self._changed = threading.Condition()
-        self._closing = threading.Event()
-        self._over = False
-        self._threads: list[threading.Thread] = []
+        self.door: Door | None = None
+        self.on_notice: Callable[[str], None] = lambda text: None
+        self._ways = dict(ways or {})
+        self._context = context
+        self._reconnect_seconds = reconnect_seconds if self._ways else 0.0
+        self._failure: ParticipantError | None = None
+        self._failed_at = 0.0
+        self._announced: set[str] = set()
+        self._deciding = threading.Lock()
+        self._leaving, self._over, self._news = threading.Event(), threading.Event(), threading.Event()
+        self._links: dict[str, Link] = {}
         for peer, channel in channels.items():
-            channel.incoming.settimeout(_SILENCE_SECONDS)
-            channel.outgoing.settimeout(None)
-            self._threads.append(threading.Thread(target=self._read, args=(peer,), name=f"read {peer}", daemon=True))
-        self._threads.append(threading.Thread(target=self._beat, name="heartbeat", daemon=True))
-        for thread in self._threads:
-            thread.start()
+            self._links[peer] = Link(peer, channel, self._on_loss, self._on_end)
+        for link in self._links.values():
+            link.start()
+        self._returning = Returning(self._links, self._ways, self._fail)
+        self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
+        self._thread.start()
 
     def __repr__(self) -> str:
         return f"TlsTransport(name={self.name!r}, peers={self.peers})"
 
     def send(self, peer: str, payload: Octets) -> None:
-        if self._failure is not None and peer in self._gone:
-            raise self._failure
-        try:
-            for start in range(0, max(1, payload.nbytes), LARGEST_FRAME):
-                self._write(peer, _Kind.DATA, payload[start : start + LARGEST_FRAME])
-        except OSError as error:
-            failure = self._failure or PeerLost(f"lost the connection to {peer}")
-            raise failure from error
+        link, size = self._links[peer], payload.nbytes
+        if size >= LARGE:
+            self._expect(size)  # all others may be sending as much, and wait for us to read
+        for start in range(0, max(size, 1), LARGEST_FRAME):
+            part = payload[start : start + LARGEST_FRAME] if size > LARGEST_FRAME else payload
+            link.send(part)
+            self.bytes_sent[peer] += part.nbytes + HEADER.size
+        if size > READ_AHEAD:
+            self._expect(0)
 
     def receive(self, peer: str, size: int) -> Octets:
-        if size <= LARGEST_FRAME:
-            return self._receive_frame(peer, size)
-        payload = np.empty(size, dtype=np.uint8)
-        for start in range(0, size, LARGEST_FRAME):
-            stop = min(size, start + LARGEST_FRAME)
-            payload[start:stop] = self._receive_frame(peer, stop - start)
-        return payload
-
-    def _receive_frame(self, peer: str, size: int) -> Octets:
-        frame = self._next(peer)
-        if frame.nbytes != size:
-            raise ProtocolError(
-                f"{peer} sent a frame of {frame.nbytes} bytes where {size} were due, at step {self._steps[peer] - 1}: "
-                "are both on the same version?"
-            )
-        return frame
+        return self._links[peer].receive(size)
 
     def receive_text(self, peer: str, limit: int) -> bytes:
-        frame = self._next(peer)
-        if frame.nbytes > limit:
-            raise ProtocolError(f"{peer} sent a greeting of {frame.nbytes} bytes, more than {limit}")
-        return frame.tobytes()
+        return self._links[peer].receive_text(limit)
 
     def close(self, reason: str | None = None) -> None:
-        if self._closing.is_set():
+        if self._leaving.is_set():
             return
-        self._closing.set()
-        kind, text = (_Kind.BYE, b"") if reason is None else (_Kind.ABORT, reason.encode()[:_LONGEST_REASON])
-        for peer, channel in self._channels.items():
-            with contextlib.suppress(OSError):
-                if reason is not None:
-                    channel.outgoing.settimeout(_LEAVE_SECONDS)
-                if self._locks[peer].acquire(timeout=_LEAVE_SECONDS):
-                    try:
-                        self._write_locked(peer, kind, np.frombuffer(text, dtype=np.uint8))
-                    finally:
-                        self._locks[peer].release()
+        self._leaving.set()
+        for link in self._links.values():
+            link.say(reason, _LEAVE_SECONDS)
         if reason is None:
             self._await_goodbyes()
-        with self._changed:
-            self._over = True
-            self._changed.notify_all()
-        for channel in self._channels.values():
-            for connection in (channel.outgoing, channel.incoming):
-                hang_up(connection)
-        for thread in self._threads:
-            thread.join(_LEAVE_SECONDS)  # a connection that a thread reads or writes must not be closed under it
-        for channel in self._channels.values():
-            channel.outgoing.close()
-            channel.incoming.close()
+        self._over.set()
+        if self.door is not None:
+            self.door.close()
+        for link in self._links.values():
+            link.shut()
+        self._thread.join(_LEAVE_SECONDS)
+        for link in self._links.values():
+            link.close(_LEAVE_SECONDS)
+        self._returning.close()
+
+    def welcome_back(self, peer: str, opening: Opening, connection: ssl.SSLSocket) -> bool:
+        """Take a connection of a peer that has lost one; see `opening.Door`."""
+        return self._reconnect_seconds > 0 and self._returning.take(peer, opening, connection)
+
+    def _expect(self, size: int) -> None:
+        """Have every link read ahead at least so many bytes."""
+        for link in self._links.values():
+            link.expect(size)
 
     def _await_goodbyes(self) -> None:
-        """Keep connections open until the peers have left too, so that what we sent is not lost."""
+        """Stay until the peers have left too, or at least have all that we sent."""
         deadline = time.monotonic() + _SILENCE_SECONDS
-        with self._changed:
-            while len(self._gone) < len(self.peers) and time.monotonic() < deadline:
-                self._unread = dict.fromkeys(self.peers, 0)
-                self._changed.notify_all()
-                self._changed.wait(0.2)
+        while not all(
+            link.left
+            or link.failure is not None
+            or (link.outbox.memory == 0 and (not link.up or time.monotonic() > deadline))
+            for link in self._links.values()
+        ):
+            self._news.wait(_WATCH_SECONDS)
+            self._news.clear()
 
-    def _next(self, peer: str) -> Octets:
-        frames = self._frames[peer]
-        with self._changed:
-            while not frames:
-                if self._failure is not None:
-                    raise self._failure
-                if peer in self._gone:
-                    raise PeerLost(f"{peer} left before the work was done: are both on the same version?")
-                self._changed.wait()
-            frame = frames.popleft()
-            self._steps[peer] += 1
-            self._unread[peer] -= frame.nbytes
-            if self._unread[peer] + frame.nbytes > _READ_AHEAD:
-                self._changed.notify_all()
-        return frame
-
-    def _write(self, peer: str, kind: _Kind, payload: Octets) -> None:
-        with self._locks[peer]:
-            self._write_locked(peer, kind, payload)
-
-    def _write_locked(self, peer: str, kind: _Kind, payload: Octets) -> None:
-        outgoing = self._channels[peer].outgoing
-        header = _HEADER.pack(kind, self._sequence[peer], payload.nbytes)
-        if kind is _Kind.DATA:
-            self._sequence[peer] = (self._sequence[peer] + 1) % (1 << 32)
-            self.bytes_sent[peer] += payload.nbytes + len(header)
-        if payload.nbytes <= 8192:
-            outgoing.sendall(header + payload.tobytes())  # one record, one system call
-        else:
-            outgoing.sendall(header)
-            outgoing.sendall(payload.data)
-        self._last_sent[peer] = time.monotonic()
-
-    def _beat(self) -> None:
-        nothing = np.empty(0, dtype=np.uint8)
-        while not self._closing.wait(_HEARTBEAT_SECONDS / 2):
-            for peer, lock in self._locks.items():
-                if time.monotonic() - self._last_sent[peer] > _HEARTBEAT_SECONDS and lock.acquire(blocking=False):
-                    try:
-                        with contextlib.suppress(OSError, ValueError):
-                            self._write_locked(peer, _Kind.HEARTBEAT, nothing)
-                    finally:
-                        lock.release()
-
-    def _read(self, peer: str) -> None:
-        connection = self._channels[peer].incoming
-        expected = 0
-        header = bytearray(_HEADER.size)
-        try:
-            while True:
-                _fill(connection, memoryview(header))
-                kind, sequence, size = _HEADER.unpack(header)
-                if kind == _Kind.HEARTBEAT and size == 0:
-                    continue
-                if kind == _Kind.BYE and size == 0:
-                    self._leave(peer, None)
-                    return
-                if kind == _Kind.ABORT and size <= _LONGEST_REASON:
-                    reason = bytearray(size)
-                    _fill(connection, memoryview(reason))
-                    text = "".join(c if c.isprintable() else " " for c in reason.decode("utf-8", "replace"))
-                    self._leave(peer, PeerLost(f"{peer} stopped: {text}"))
-                    return
-                if kind != _Kind.DATA or sequence != expected or size > LARGEST_FRAME:
-                    raise ProtocolError(
-                        f"{peer} sent an unexpected frame at step {expected}: are both on the same version?"
-                    )
-                expected = (expected + 1) % (1 << 32)
-                payload = np.empty(size, dtype=np.uint8)
-                _fill(connection, payload.data)
-                with self._changed:
-                    self._frames[peer].append(payload)
-                    self._unread[peer] += size
-                    self._changed.notify_all()
-                    while self._unread[peer] > _READ_AHEAD and not self._over:
-                        self._changed.wait()
-        except TimeoutError:
-            self._leave(peer, PeerLost(f"{peer} has been silent for {_SILENCE_SECONDS:g} seconds"))
-        except (OSError, EOFError, ValueError):  # ValueError: closed by ourselves meanwhile
-            self._leave(peer, PeerLost(f"lost the connection to {peer}"))
-        except ProtocolError as error:
-            self._leave(peer, error)
-
-    def _leave(self, peer: str, failure: PeerLost | ProtocolError | None) -> None:
-        with self._changed:
-            self._gone.add(peer)
-            if failure is not None and self._failure is None and not self._closing.is_set():
-                self._failure = failure
-            self._changed.notify_all()
+    def _on_end(self, link: Link, failure: ParticipantError | None) -> None:
         if failure is not None:
-            # Wake a send that is blocked because the peer does not read.
-            hang_up(self._channels[peer].outgoing)
+            self._fail(link, failure)
+        self._news.set()
+
+    def _on_loss(self, link: Link) -> None:
+        self._news.set()
+        if self._failure is not None or self._over.is_set():
+            return
+        how, _ = link.lost or (Loss.BROKEN, 0.0)
+        way = self._ways.get(link.peer)
+        if way is None or self._reconnect_seconds == 0:
+            self._fail(link, PeerLost(_silent(link.peer) if how is Loss.SILENT else _lost(link.peer)))
+            return
+        if way.address is not None and self._context is not None:
+            arguments = (link, way, self._context, self._fail)
+            threading.Thread(target=redial, args=arguments, name=f"dial {link.peer}", daemon=True).start()
+
+    def _patience(self, link: Link, how: Loss) -> float:
+        """How long to wait for another connection."""
+        dials = self._ways[link.peer].address is None
+        return (
+            min(_RETURN_SECONDS, self._reconnect_seconds) if how is Loss.HUNG_UP and dials else self._reconnect_seconds
+        )
+
+    def _fail(self, link: Link, failure: ParticipantError) -> None:
+        """A link is at its end, and so is the session, unless it is over anyway."""
+        with self._deciding:
+            if self._leaving.is_set():
+                ended: Sequence[Link] = (link,)
+            else:
+                ended = tuple(self._links.values())
+                if self._failure is None:
+                    self._failure, self._failed_at = failure, time.monotonic()
+        for one in ended:
+            one.fail(self._failure or failure)
+        link.release_writer()
+        self._news.set()
+
+    def _watch(self) -> None:
+        while not self._over.wait(min(_WATCH_SECONDS, _HEARTBEAT_SECONDS / 2)):
+            for link in self._links.values():
+                link.beat(_HEARTBEAT_SECONDS)
+                if link.running:
+                    self._check(link)
+                elif self._failure is not None and time.monotonic() - self._failed_at > _LEAVE_SECONDS:
+                    link.release_writer()
+
+    def _check(self, link: Link) -> None:
+        """Whether a link is silent, or lost for too long."""
+        if link.up:
+            if link.silence() > _SILENCE_SECONDS:
+                if self._reconnect_seconds == 0 or link.reaches_machine(_ALIVE_PART * _SILENCE_SECONDS):
+                    self._fail(link, PeerLost(_silent(link.peer)))  # the network does its part: the peer hangs
+                else:
+                    link.lose(None, Loss.SILENT)
+            elif link.unwritable() > _LEAVE_SECONDS:
+                link.lose(None, Loss.BROKEN)
+            elif link.peer in self._announced:
+                self._announced.remove(link.peer)
+                self.on_notice(f"connected with {link.peer} again")
+        elif link.lost is not None:
+            how, since = link.lost
+            patience = self._patience(link, how)
+            what = _silent(link.peer) if how is Loss.SILENT else _lost(link.peer)
+            if time.monotonic() - since > patience:
+                self._fail(link, PeerLost(f"{what}, and there was no way back within {patience:g} seconds"))
+            elif link.peer not in self._announced and not self._leaving.is_set():
+                self._announced.add(link.peer)
+                self.on_notice(f"{what}; it has {patience:g} seconds to come back")
 
 
-def hang_up(connection: ssl.SSLSocket) -> None:
-    """Shut a connection down, so that threads blocked in it wake up.
-
-    Not with the socket's own `shutdown`: that drops the encryption first, and what another thread is sending at this
-    moment could leave in the clear.
-    """
-    with contextlib.suppress(OSError):
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+def _silent(peer: str) -> str:
+    return f"{peer} has been silent for {_SILENCE_SECONDS:g} seconds"
 
 
-def _fill(connection: ssl.SSLSocket, view: memoryview) -> None:
-    while view:
-        count = connection.recv_into(view)
-        if count == 0:
-            raise EOFError
-        view = view[count:]
+def _lost(peer: str) -> str:
+    return f"lost the connection to {peer}"
