@@ -23,6 +23,9 @@ from veilboost.mpc.protocols.sigmoid import exponential, sigmoid
 from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, SharedBits, concatenate
+from veilboost.splitting.scales import choose_scales
+from veilboost.splitting.search import Candidates, find_splits, open_root
+from veilboost.trees.parameters import Parameters
 
 FOLDER = ROOT / "docs" / "protocols"
 PACKAGE = SRC / "veilboost"
@@ -222,6 +225,38 @@ def test_costs_per_peer_are_the_same_for_three_owners(call: str) -> None:
 
 def test_every_documented_cost_is_measured() -> None:
     assert set(documented_costs()) == {*CALLS, "select(bit, anchored x)"}
+
+
+def test_the_page_knows_how_many_are_few() -> None:
+    assert f"`FEW_ELEMENTS` ({FEW_ELEMENTS:,}) elements" in text_of("compare.md")
+
+
+def measure_split_search(nodes: int, count: int) -> tuple[int, float, float]:
+    """Rounds, and bytes per candidate and node to each peer and from the dealer, of one level."""
+    parameters, scales = Parameters(), choose_scales(25_000, 1.0, 0.25, 1.0)
+
+    def program(session: Session) -> tuple[int, dict[str, int]]:
+        sums = secret(session, np.array([[0], [1 << 22]]) * np.ones(nodes, dtype=np.int64))
+        standing = open_root(session, sums, secret_bits(session, np.ones(nodes)), parameters, scales)
+        candidates = Candidates(secret(session, np.ones((2, nodes, count)) * (1 << 20)), np.arange(count))
+        before = session.rounds, dict(session.transport.bytes_sent)
+        find_splits(session, candidates, standing, parameters, scales)
+        sent = {peer: total - before[1][peer] for peer, total in session.transport.bytes_sent.items()}
+        return session.rounds - before[0], sent
+
+    outcome = execute(program, 2)
+    rounds, sent = outcome.results[0]
+    return rounds, sent["owner1"] / (nodes * count), sum(outcome.dealer_result[1].values()) / (nodes * count)
+
+
+SPLIT_LINE = re.compile(r"^\| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", re.MULTILINE)
+
+
+def test_cost_of_the_split_search_is_as_documented() -> None:
+    lines = [[int(number) for number in line] for line in SPLIT_LINE.findall(text_of("split-search.md"))]
+    assert len(lines) >= 4
+    for count, *documented in lines:
+        assert [round(number) for number in measure_split_search(8, count)] == documented
 
 
 def incidence_bytes(layout: str, part: str, owners: int) -> tuple[int, int, int]:

@@ -214,6 +214,7 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
 
 def run_dealer(role: Role) -> Outcome:
     """Make the correlated randomness of a job."""
+    give_way()
     job = role.job
     directory = _folder(role)
     with _meeting(role, None) as (transport, meeting, outcome):
@@ -282,6 +283,12 @@ def reuse_memory() -> None:
         library = ctypes.CDLL("libc.so.6")
         for parameter, value in ((-1, 1 << 30), (-3, 1 << 30)):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
             library.mallopt(parameter, value)
+
+
+def give_way() -> None:
+    """Let other processes of this machine go first: the dealer works ahead of need, the owners wait for each other."""
+    with contextlib.suppress(OSError):
+        os.nice(10)
 
 
 def end_with_parent(parent: int) -> None:

@@ -22,7 +22,7 @@ from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, SharedBits, SharedLanes, concatenate, lanes_to_words, stack_planes
 
 #: Elements up to which groups of bits merge four at a time.
-FEW_ELEMENTS = 1 << 12
+FEW_ELEMENTS = 1 << 14
 
 LANE_BITS = 32
 _GUARD_BITS = 8
