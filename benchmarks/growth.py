@@ -82,7 +82,7 @@ ROUNDS = {
 
 OWNER = "owner0"
 QUANTITIES = {
-    "seconds": Quantity("seconds per tree", lambda p: p["seconds_per_tree_median"], 0.25, SAME | LEVELS),
+    "seconds": Quantity("seconds per tree", lambda p: p["seconds_per_tree_mean"], 0.25, SAME | LEVELS),
     "owner bytes": Quantity(
         "MB per tree: an owner", lambda p: p["bytes_per_tree"][OWNER] / 1e6, 0.03, SAME | LEVELS | OTHERS
     ),
@@ -138,7 +138,7 @@ def run(base: Setting, values: dict[str, Sequence[int]], path: Path | None) -> d
     for number, setting in enumerate(settings, start=1):
         point = measure(setting)
         results["points"].append(point)
-        seconds = point["seconds_per_tree_median"]
+        seconds = point["seconds_per_tree_mean"]
         print(f"{number}/{len(settings)}: {asdict(setting)}: {seconds:.2f} s per tree", file=sys.stderr, flush=True)
         if path is not None:
             _write(path, results)

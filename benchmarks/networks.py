@@ -92,7 +92,7 @@ def run(settings: Sequence[tuple[Setting, Sequence[float]]], links: str | None, 
                     point["network"]["packets_dropped"] = network.dropped
             results["points"].append(point)
             where = "loopback" if rate is None else f"{round_trip:g} ms, {rate} Mbit/s"
-            seconds = point["seconds_per_tree_median"]
+            seconds = point["seconds_per_tree_mean"]
             print(f"{asdict(setting)}: {where}: {seconds:.2f} s per tree", file=sys.stderr, flush=True)
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,7 +171,7 @@ def _rate(negative: float) -> str:
 
 
 def _seconds(point: dict[str, Any]) -> str:
-    return f"{point['seconds_per_tree_median']:.2g}"
+    return f"{point['seconds_per_tree_mean']:.2g}"
 
 
 def _words(role: str, job_file: Path, folder: Path) -> list[str]:
