@@ -24,8 +24,12 @@ def test_tables_as_bytes_and_progress(tmp_path: Path) -> None:
         frame.write_parquet(buffer)
         tables[party] = buffer.getvalue()
     out, seen = tmp_path / "out", []
-    run = run_local(case.job, case.path, tables, out, seen.append)
+    reported: list[tuple[str, int]] = []
+    run = run_local(case.job, case.path, tables, out, seen.append, on_progress=lambda *report: reported.append(report))
     assert seen == [0, 1, 2, 3]
+    assert all(type(phase) is str for phase, _ in reported)
+    assert [count for _, count in reported] == sorted(count for _, count in reported)
+    assert 0 < len(reported)
     assert set(run.report["bytes_sent"]) == {"north", "south", "dealer"}
     assert {entry["receiver"] for entry in run.ledger} == {"south"}
     model = load_model(out / "model.json")

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -99,9 +100,11 @@ def test_nobody_but_the_analyst_keeps_a_model(trained: Trained) -> None:
 def test_port_in_use(tmp_path: Path) -> None:
     case = make_case(tmp_path)
     address = case.job.party("south").address
+    begin = time.monotonic()
     with listen("stranger", address.host, address.port):
         line = refusal(veilboost("train", case.path, *case.data_options(), "--out", tmp_path / "out"))
     assert f"south cannot listen at {address} (Address already in use): stop the program that uses the port" in line
+    assert time.monotonic() - begin < 30  # the others would wait ten minutes
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def demo(
             patients[train_rows].select(party.columns).write_csv(path)
             data[party.name] = path
         with TreeProgress(job.parameters.n_estimators) as progress:
-            run = run_local(job, heart_job_path(), data, results, progress)
+            run = run_local(job, heart_job_path(), data, results, progress, on_progress=progress.report)
         model = load_model(results / "model.json")
         values = encode_frame(patients, job.features)
         ours = sklearn.metrics.roc_auc_score(disease[test_rows], model.predict(values[test_rows]))

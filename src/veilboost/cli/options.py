@@ -16,6 +16,12 @@ Data = Annotated[
 ]
 
 
+def check_seconds(option: str, value: float) -> None:
+    """Refuse what is no number of seconds."""
+    if not 0 <= value < float("inf"):
+        raise InputError(f"{option} {value}: give a number of seconds, 0 or more")
+
+
 def tables(data: list[str] | None) -> dict[str, Path]:
     """Parties and their files from NAME=FILE options."""
     found: dict[str, Path] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from io import BytesIO
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from veilboost.cli.options import Certificates, JobFile
+from veilboost.cli.events import EventProgress, emit
+from veilboost.cli.options import Certificates, JobFile, check_seconds
 from veilboost.cli.progress import TreeProgress
 from veilboost.errors import InputError, VeilboostError
 from veilboost.jobs.certificates import write_certificates
@@ -25,9 +25,16 @@ from veilboost.jobs.run import (
     run_party,
 )
 from veilboost.jobs.spec import DEALER, load_job
+from veilboost.mpc.transport.tls import RECONNECT_SECONDS
 
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for results.")]
 Wait = Annotated[float, typer.Option("--wait", metavar="SECONDS", help="How long to wait for the others.")]
+Reconnect = Annotated[
+    float,
+    typer.Option(
+        "--reconnect", metavar="SECONDS", help="How long a participant whose connection is lost may take to come back."
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the checkpoints in --out.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 Events = Annotated[
@@ -59,18 +66,20 @@ def party(
     data: Annotated[str, typer.Option("--data", metavar="FILE", help="Its table, CSV or Parquet; - for stdin.")],
     out: Out = None,
     wait: Wait = WAIT_SECONDS,
+    reconnect: Reconnect = RECONNECT_SECONDS,
     resume: Resume = False,
     quiet: Quiet = False,
     events: Events = 0,
 ) -> None:
     """Take part as a data owner."""
-    with _role(job_file, name, certificates, out, wait, resume, quiet, events) as role:
+    with _role(job_file, name, certificates, out, wait, reconnect, resume, quiet, events) as role:
         if name not in role.job.party_names:
             raise InputError(f"--name {name}: the job has no such party: it has {', '.join(role.job.party_names)}")
         source: Any = Path(data)
         if data == "-":
             source = BytesIO(sys.stdin.buffer.read())
-        _finish(run_party(role, source, f"table of {name}" if data == "-" else data), events, quiet)
+        outcome = run_party(role, source, f"table of {name}" if data == "-" else data)
+    _finish(outcome, events, quiet)
 
 
 def dealer(
@@ -78,13 +87,15 @@ def dealer(
     certificates: Certificates,
     out: Out = None,
     wait: Wait = WAIT_SECONDS,
+    reconnect: Reconnect = RECONNECT_SECONDS,
     resume: Resume = False,
     quiet: Quiet = False,
     events: Events = 0,
 ) -> None:
     """Hand out correlated randomness; sees no data."""
-    with _role(job_file, DEALER, certificates, out, wait, resume, quiet, events) as role:
-        _finish(run_dealer(role), events, quiet)
+    with _role(job_file, DEALER, certificates, out, wait, reconnect, resume, quiet, events) as role:
+        outcome = run_dealer(role)
+    _finish(outcome, events, quiet)
 
 
 def analyst(
@@ -92,19 +103,21 @@ def analyst(
     certificates: Certificates,
     out: Out = None,
     wait: Wait = WAIT_SECONDS,
+    reconnect: Reconnect = RECONNECT_SECONDS,
     resume: Resume = False,
     quiet: Quiet = False,
     events: Events = 0,
 ) -> None:
     """Receive the model; sees no data."""
-    with _role(job_file, None, certificates, out, wait, resume, quiet, events) as role:
+    with _role(job_file, None, certificates, out, wait, reconnect, resume, quiet, events) as role:
         if role.name in role.job.party_names:
             raise InputError(
                 f"the analyst {role.name} is one of the parties: run 'veilboost party --name {role.name}' instead"
             )
         if out is None:
             raise InputError("the analyst needs --out DIR, where the model goes")
-        _finish(run_analyst(role), events, quiet)
+        outcome = run_analyst(role)
+    _finish(outcome, events, quiet)
 
 
 class _role:  # noqa: N801  a context manager that reads like a function
@@ -117,17 +130,18 @@ class _role:  # noqa: N801  a context manager that reads like a function
         certificates: Path,
         out: Path | None,
         wait: float,
+        reconnect: float,
         resume: bool,
         quiet: bool,
         events: int,
     ) -> None:
-        self._arguments = (job_file, name, certificates, out, wait)
+        self._arguments = (job_file, name, certificates, out, wait, reconnect)
         self._resume = resume
         self._quiet, self._events = quiet, events
-        self._progress: TreeProgress | None = None
+        self._progress: TreeProgress | EventProgress | None = None
 
     def __enter__(self) -> Role:
-        job_file, name, certificates, out, wait = self._arguments
+        job_file, name, certificates, out, wait, reconnect = self._arguments
         reuse_memory()
         if self._events:
             end_with_parent(self._events)
@@ -136,11 +150,25 @@ class _role:  # noqa: N801  a context manager that reads like a function
         except VeilboostError as error:
             self._tell(error)
             raise
-        if not 0 <= wait < float("inf"):
-            raise InputError(f"--wait {wait}: give a number of seconds, 0 or more")
-        self._progress = TreeProgress(job.parameters.n_estimators, self._quiet or bool(self._events)).__enter__()
-        on_tree = _emit_tree if self._events else self._progress
-        return Role(job, job.analyst if name is None else name, certificates, out, wait, on_tree, self._resume)
+        check_seconds("--wait", wait)
+        check_seconds("--reconnect", reconnect)
+        name = job.analyst if name is None else name
+        trees = job.parameters.n_estimators
+        progress = EventProgress() if self._events else TreeProgress(trees, self._quiet, name)
+        self._progress = progress.__enter__()
+        return Role(
+            job,
+            name,
+            certificates,
+            out,
+            wait,
+            on_tree=progress,
+            resume=self._resume,
+            on_phase=progress.phase,
+            reconnect_seconds=reconnect,
+            on_met=progress.count,
+            on_notice=progress.notice,
+        )
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._progress is not None:
@@ -151,22 +179,14 @@ class _role:  # noqa: N801  a context manager that reads like a function
     def _tell(self, error: VeilboostError) -> None:
         if self._events:
             kind = "InputError" if isinstance(error, InputError) else type(error).__name__
-            _emit({"event": "error", "kind": kind, "message": str(error)})
+            emit({"event": "error", "kind": kind, "message": str(error)})
 
 
 def _finish(outcome: Outcome, events: int, quiet: bool) -> None:
     if events:
-        _emit({"event": "done", "outcome": outcome.to_dict()})
+        emit({"event": "done", "outcome": outcome.to_dict()})
     elif not quiet:
         sent = sum(outcome.bytes_sent.values()) / 1e6
         disclosed = f"{len(outcome.ledger)} arrays disclosed to the analyst"
         what = "the model is in model.json" if outcome.model else disclosed
         typer.echo(f"{outcome.role}: done, {sent:.1f} MB sent, {what}")
-
-
-def _emit_tree(number: int) -> None:
-    _emit({"event": "tree", "number": number})
-
-
-def _emit(event: dict[str, Any]) -> None:
-    print(json.dumps(event), flush=True)

@@ -32,7 +32,7 @@ def train(
     files = tables(data)
     check_data_names(job, files)
     with TreeProgress(job.parameters.n_estimators, quiet) as progress:
-        run = run_local(job, job_file, files, out, progress, resume=resume)
+        run = run_local(job, job_file, files, out, progress, resume=resume, on_progress=progress.report)
     if not quiet:
         for line in summary(job, run):
             typer.echo(line)

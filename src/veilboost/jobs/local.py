@@ -68,6 +68,8 @@ class _Process:
     outcome: dict[str, Any] | None = None
     error: dict[str, str] | None = None
     last_words: list[str] = field(default_factory=list)
+    phase: str = ""
+    bytes_sent: int = 0
     follower: threading.Thread | None = None
 
 
@@ -79,6 +81,7 @@ def run_local(
     on_tree: Callable[[int], None] = lambda number: None,
     *,
     resume: bool = False,
+    on_progress: Callable[[str, int], None] = lambda phase, bytes_sent: None,
 ) -> LocalRun:
     """Run every role of a job and collect the results in a folder.
 
@@ -96,6 +99,8 @@ def run_local(
         Called with the number of trees done: after the setup, then after every tree.
     resume
         Whether to continue from the checkpoints in `out`.
+    on_progress
+        Called now and then with what the first party does and the bytes that all roles have sent.
 
     Raises
     ------
@@ -124,6 +129,10 @@ def run_local(
                 if seconds_setup == 0:
                     seconds_setup = time.perf_counter() - started
                 on_tree(event["number"])
+            elif event["event"] == "progress":
+                one.phase, one.bytes_sent = event["phase"], event["bytes_sent"]
+                first = next(other for other in processes if other.role == job.party_names[0])
+                on_progress(first.phase, sum(other.bytes_sent for other in processes))
             elif event["event"] == "done":
                 one.outcome = event["outcome"]
     finally:

@@ -33,7 +33,7 @@ from veilboost.mpc.handshake import Meeting, dealer_session, greet, owner_sessio
 from veilboost.mpc.ledger import Disclosure
 from veilboost.mpc.phases import PhaseTotal
 from veilboost.mpc.transport.connect import connect, listen
-from veilboost.mpc.transport.tls import TlsTransport
+from veilboost.mpc.transport.tls import RECONNECT_SECONDS, TlsTransport
 from veilboost.tables.binning import bin_column
 from veilboost.tables.reading import Source
 from veilboost.tables.table import load_table
@@ -134,7 +134,14 @@ class Role:
     resume
         Whether to continue from checkpoints, which need `out`.
     on_phase
-        Called with the name of every phase that begins (owners and dealer).
+        Called with what this role does from now on: the phases of the training (owners and dealer), and what comes
+        before and after them.
+    reconnect_seconds
+        How long a participant whose connection is lost may take to come back.
+    on_met
+        Called when all roles have met, with the bytes sent to each of them so far, which go on growing.
+    on_notice
+        Called, by any thread, with a sentence for the operator.
     """
 
     job: Job
@@ -145,6 +152,9 @@ class Role:
     on_tree: Callable[[int], None] = lambda number: None
     resume: bool = False
     on_phase: Callable[[str], None] = lambda name: None
+    reconnect_seconds: float = RECONNECT_SECONDS
+    on_met: Callable[[Mapping[str, int]], None] = lambda bytes_sent: None
+    on_notice: Callable[[str], None] = lambda text: None
 
 
 def run_party(role: Role, source: Source, where: str) -> Outcome:
@@ -163,6 +173,7 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
         When another participant is the cause; it is named.
     """
     job = role.job
+    role.on_phase("reading the table")
     table = load_table(
         source,
         features=job.features_of(role.name),
@@ -235,6 +246,7 @@ def run_analyst(role: Role) -> Outcome:
     directory = _folder(role)
     with _meeting(role, None) as (transport, meeting, outcome):
         task = training_task(job, meeting.rows)
+        role.on_phase("waiting for the model")
         outcome.model = receive_reveal(transport, job.party_names, task)
         outcome.ledger = received_by(job.analyst, task)
         _keep_model(role, outcome, transport, job.party_names)
@@ -309,9 +321,22 @@ def _meeting(
     addresses = {party.name: (party.address.host, party.address.port) for party in job.parties}
     addresses[DEALER] = (job.dealer.host, job.dealer.port)
     listener = listen(role.name, *addresses[role.name]) if role.name in addresses else None
-    transport = connect(role.name, job.roles, addresses, contexts, listener, role.wait_seconds)
+    role.on_phase("waiting for the others")
+    transport = connect(
+        role.name,
+        job.roles,
+        addresses,
+        contexts,
+        listener,
+        role.wait_seconds,
+        role.reconnect_seconds,
+        lambda absent: role.on_phase(f"waiting for {', '.join(absent)}"),
+    )
+    transport.on_notice = role.on_notice
+    role.on_met(transport.bytes_sent)
     outcome = Outcome(role.name)
     try:
+        role.on_phase("greeting the others")
         meeting = greet(transport, job.party_names, job.job_hash(), rows, checkpoints)
         outcome.rows = meeting.rows
         yield transport, meeting, outcome
@@ -320,6 +345,7 @@ def _meeting(
         transport.close(str(error) if isinstance(error, ParticipantError) else f"{role.name} had to give up")
         raise
     outcome.bytes_sent = dict(transport.bytes_sent)
+    role.on_phase("taking leave")
     transport.close()
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from veilboost.mpc.correlations import Correlation, bits_field, lanes_field, ring_field
 from veilboost.mpc.kernels import transpose_bits
 from veilboost.mpc.protocols.multiply import conjunctions
-from veilboost.mpc.ring import WORD, WORD_BITS, Words, pack_bits, words_for
+from veilboost.mpc.ring import WORD_BITS, Words, pack_bits, unpack_bits, words_for
 from veilboost.mpc.session import Session
-from veilboost.mpc.shares import Shared, SharedBits, SharedLanes, concatenate, lanes_to_words, stack_planes
+from veilboost.mpc.shares import Shared, SharedBits, SharedLanes, lanes_to_words, stack_planes
 
 #: Elements up to which groups of bits merge four at a time.
 FEW_ELEMENTS = 1 << 14
@@ -50,13 +50,12 @@ def negative(session: Session, value: Shared, width: int = WORD_BITS) -> SharedB
 def negative_planes(session: Session, values: Shared, width: int = WORD_BITS) -> SharedBits:
     """[x < 0] for values of shape (planes, count), as planes of `count` bits; otherwise as `negative`."""
     planes, count = values.shape
-    words_each = words_for(count)
-    if count % WORD_BITS:
-        padding = session.constant(np.zeros((planes, words_each * WORD_BITS - count), dtype=WORD))
-        values = concatenate([values, padding], axis=1)
     below = negative(session, values, width)
-    words = None if below.hollow else below.words.reshape(planes, words_each)
-    return SharedBits(session.holder, words, count, (planes, words_each))
+    shape = (planes, words_for(count))
+    if below.hollow or count % WORD_BITS == 0:
+        return SharedBits(session.holder, None if below.hollow else below.words.reshape(shape), count, shape)
+    bits = unpack_bits(below.words, planes * count).reshape(planes, count)
+    return SharedBits(session.holder, pack_bits(bits.view(np.bool_)), count)
 
 
 def masked_planes(

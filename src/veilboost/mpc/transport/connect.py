@@ -12,7 +12,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from veilboost.errors import InputError, PeerLost, PeerMismatch
@@ -112,6 +112,7 @@ def connect(
     listener: socket.socket | None,
     wait_seconds: float,
     reconnect_seconds: float = RECONNECT_SECONDS,
+    on_absent: Callable[[Sequence[str]], None] = lambda names: None,
 ) -> TlsTransport:
     """Connect with all other participants.
 
@@ -132,6 +133,8 @@ def connect(
         How long to wait for all to be there.
     reconnect_seconds
         For how long a lost connection may be made again; 0 for not at all.
+    on_absent
+        Called now and then with the names of those who are not there yet.
 
     Raises
     ------
@@ -148,14 +151,19 @@ def connect(
     channels: dict[str, Channel] = {}
     ways: dict[str, Way] = {}
     transport: TlsTransport | None = None
+
+    def look() -> None:
+        with arrivals.changed:
+            here = {**channels, **arrivals.channels()}
+        _check_still_there(here)
+        on_absent([peer for peer in order if peer != name and peer not in here])
+
     try:
         for peer in earlier:
             token = draw_token()
-            outgoing, answer = _dial(peer, addresses[peer], contexts[1], SENDS, token, deadline, channels, arrivals)
+            outgoing, answer = _dial(peer, addresses[peer], contexts[1], SENDS, token, deadline, look)
             try:
-                incoming, again = _dial(
-                    peer, addresses[peer], contexts[1], RECEIVES, token, deadline, channels, arrivals
-                )
+                incoming, again = _dial(peer, addresses[peer], contexts[1], RECEIVES, token, deadline, look)
             except BaseException:
                 outgoing.close()
                 raise
@@ -163,7 +171,7 @@ def connect(
             if not same_token(answer.token, again.token):
                 raise PeerLost(f"{peer} was started anew in the middle of the meeting: start all roles again")
             ways[peer] = Way(addresses[peer], token, answer.token)
-        _await(later, channels, arrivals, door, deadline, wait_seconds)
+        _await(later, channels, arrivals, door, deadline, wait_seconds, look)
         ways |= {peer: Way(None, arrivals.expected[peer], arrivals.tokens[peer]) for peer in later}
         channels = {peer: channels[peer] for peer in order if peer != name}
         transport = TlsTransport(name, channels, ways, contexts[1], reconnect_seconds)
@@ -199,6 +207,7 @@ def _await(
     door: Door | None,
     deadline: float,
     wait_seconds: float,
+    look: Callable[[], None],
 ) -> None:
     """Wait for those who dial us and enter their channels."""
     while True:
@@ -212,7 +221,7 @@ def _await(
                 hint = f" ({door.refused})" if door is not None and door.refused else ""
                 raise PeerLost(f"{absent[0]} did not connect within {wait_seconds:g} seconds: is it started?{hint}")
             arrivals.changed.wait(min(_LOOK_SECONDS, remaining))
-        _check_still_there(channels)
+        look()
 
 
 def _check_still_there(channels: Mapping[str, Channel]) -> None:
@@ -238,8 +247,7 @@ def _dial(
     direction: bytes,
     token: bytes,
     deadline: float,
-    channels: Mapping[str, Channel],
-    arrivals: _Arrivals,
+    look: Callable[[], None],
 ) -> tuple[ssl.SSLSocket, Opening]:
     """Dial a peer until it answers; the connection and its opening."""
     refused: str | None = None
@@ -251,9 +259,7 @@ def _dial(
             raise PeerLost(f"{peer} does not answer at {where}: {refused or 'is it started?'}")
         if time.monotonic() > next_look:
             next_look = time.monotonic() + _LOOK_SECONDS
-            with arrivals.changed:
-                here = {**channels, **arrivals.channels()}
-            _check_still_there(here)
+            look()
         try:
             return call(peer, address, context, Opening(direction, token), remaining)
         except OSError as error:

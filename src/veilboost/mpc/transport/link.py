@@ -327,6 +327,9 @@ class Link:
             self._writable, self._unwritable_since = False, time.monotonic()
             hang_up(self._channel.outgoing)
             self.read_ahead()
+        except BaseException:  # interrupted, perhaps within a frame: nothing sensible can follow
+            self._writable = False
+            raise
 
     def beat(self, seconds: float) -> None:
         """Send a heartbeat, which acknowledges, if nothing was sent for some seconds and nobody is writing."""
