@@ -29,7 +29,7 @@ def test_tables_as_bytes_and_progress(tmp_path: Path) -> None:
     assert seen == [0, 1, 2, 3]
     assert all(type(phase) is str for phase, _ in reported)
     assert [count for _, count in reported] == sorted(count for _, count in reported)
-    assert 0 < len(reported)
+    assert len(reported) > 0
     assert set(run.report["bytes_sent"]) == {"north", "south", "dealer"}
     assert {entry["receiver"] for entry in run.ledger} == {"south"}
     model = load_model(out / "model.json")

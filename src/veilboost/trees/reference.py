@@ -193,7 +193,7 @@ def _audit_tree(
     findings = []
     # A leaf that a split within the tolerance has made has a weight.
     least_weight = max(0.0, parameters.min_child_weight - hessian_tolerance)
-    lenient = parameters.model_copy(update={"min_child_weight": least_weight})
+    with_tolerance = parameters.model_copy(update={"min_child_weight": least_weight})
     sampled = sample_rows(parameters, number, len(margins))
     features = [sample_features(parameters, number, d, len(candidates.columns)) for d in range(parameters.max_depth)]
     no_features = np.zeros(len(candidates.columns), dtype=np.bool_)
@@ -222,7 +222,7 @@ def _audit_tree(
             members[int(tree.right[node])] = rows[~left], 2 * position + 1
         else:
             stated = float(tree.weight[node])
-            exact = leaf_weight(float(sums.total[0]), float(sums.total[1]), lenient)
+            exact = leaf_weight(float(sums.total[0]), float(sums.total[1]), with_tolerance)
             margins[rows] += stated
         findings.append(
             NodeAudit(
