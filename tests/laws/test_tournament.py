@@ -24,7 +24,7 @@ budgets = st.sampled_from([0, 60, 1 << 13])
 #: Fractions whose cross products are equal or more than the resolution apart; some are written in two ways.
 FAR_APART = [
     (0, 2**30), (0, 2**20), (2**30, 2**29), (2**31, 2**30), (3 * 2**31, 2**30), (2**40, 2**20), (2**50, 2**30),
-    (2**59 + 2**31, 2**30), (2**60 - 1, 2**30), (2**59, 2**20), (2**36 - 1, 2**25), (2**36, 2**25), (2**37, 2**26),
+    (2**59 + 2**31, 2**30), (2**60 - 1, 2**30), (2**59, 2**20), (2**36 - 2**4, 2**25), (2**36, 2**25), (2**37, 2**26),
 ]  # fmt: skip
 
 
@@ -159,20 +159,35 @@ def test_a_clear_winner_beats_close_ones_anywhere(place: int) -> None:
     assert (best_fractions(numerators, denominators)[2] == place).all()
 
 
-def test_whoever_plays_in_a_circle_somebody_moves_on() -> None:
-    """Three that beat each other in turn, at three owners: the first of the group wins, with its payload."""
-    scores = np.array([[5, 6, 7]])
+@pytest.mark.parametrize("flipped", range(8))
+def test_whoever_plays_in_a_circle_one_moves_on(flipped: int) -> None:
+    """All outcomes of a group of three, at three owners: the first that loses to no later one, with its payload."""
+    wins = [bool(flipped >> pair & 1) for pair in range(3)]  # of 0 and 1, 0 and 2, 1 and 2: whether the earlier loses
+    expected = 0 if not wins[0] and not wins[1] else 1 if not wins[2] else 2
 
-    def circle(session: Session, players: Any) -> Any:
-        planes, _ = compare_numbers(session, players)
-        return planes ^ np.array([[0], [2**64 - 1], [0]], dtype=np.uint64), None  # 0 beats 2, against the numbers
+    def contest(session: Session, players: Any) -> Any:
+        planes, _ = compare_numbers(session, players)  # 5 < 6 < 7: the earlier one always loses
+        return planes ^ np.array([[0 if lost else 2**64 - 1] for lost in wins], dtype=np.uint64), None
 
     def program(session: Session) -> Any:
         payload = stack([secret(session, np.array([[50, 60, 70]]))])
-        return tournament(session, circle, stack([secret(session, scores)]), payload)
+        return tournament(session, contest, stack([secret(session, np.array([[5, 6, 7]]))]), payload)
 
     best, carried = run(program, 3)
-    assert best.tolist() == [[5]] and carried.tolist() == [[50]]
+    assert best.tolist() == [[5 + expected]] and carried.tolist() == [[50 + 10 * expected]]
+
+
+@pytest.mark.parametrize("place", [0, 1, 3, 5])
+def test_nothing_never_wins_among_close_fractions(place: int) -> None:
+    """A numerator of zero, an invalid candidate's, beside some that may beat each other in a circle."""
+    rows = 400
+    numerators = np.tile([4, 4, 4, 4, 4], (rows, 1))
+    denominators = np.tile([2**27, 2**27 - 2**24, 2**27 - 2**25, 2**27 - 2**23, 2**27 - 2**22], (rows, 1))
+    numerators = np.insert(numerators, place, 0, axis=1)
+    denominators = np.insert(denominators, place, 2**30 - 1, axis=1)
+    for comparisons in (0, 400 * 6, 1 << 13):
+        with at_once(comparisons):
+            assert (best_fractions(numerators, denominators)[2] != place).all()
 
 
 @pytest.mark.parametrize("rows", [1, 2, 8, 64, 500, 8192, 10_000])
@@ -189,9 +204,9 @@ def test_group_sizes(rows: int) -> None:
         assert sizes[22] == 24 and sizes[23] < 24
 
 
-@pytest.mark.parametrize(("candidates", "rounds"), [(1, 0), (2, 5), (5, 6), (11, 7), (24, 8)])
+@pytest.mark.parametrize(("candidates", "rounds"), [(1, 0), (2, 5), (5, 7), (11, 9), (24, 11)])
 def test_rounds_of_numbers(candidates: int, rounds: int) -> None:
-    """A comparison, who beats all others (four at a time), a selection."""
+    """A comparison, who loses to no later one and who is the first of them (four at a time), a selection."""
     scores = np.zeros((1, candidates), dtype=np.int64)
     outcome = execute(lambda s: argmax(s, s.constant(scores.view(np.uint64))), 3)
     assert outcome.sessions[0].rounds == rounds

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from veilboost.mpc.protocols.compare import negative_planes
+from veilboost.mpc.protocols.compare import negative_planes, prefix
 from veilboost.mpc.protocols.multiply import conjunctions
 from veilboost.mpc.protocols.select import Anchored, select
 from veilboost.mpc.session import Session
@@ -74,7 +74,7 @@ def tournament(
     -----
     1. Neighbours form groups of a public size, the last one filled up with copies of the last candidate; within a group
        all play against all (`contest`).
-    2. The one that beats all others of its group, or the first if none does, moves on with its payload; order is kept.
+    2. The first of its group that loses to no later one moves on with its payload; order is kept.
     3. Repeat until one candidate is left.
     """
     while scores.shape[2] > 1:
@@ -135,21 +135,20 @@ def _winners_of_two(
 def _winners_of_many(
     session: Session, contest: Contest, players: Shared, carried: Shared | None
 ) -> tuple[Shared, Shared | None]:
-    """Who beats all others moves on, or the first if nobody does: close fractions may beat each other in a circle."""
+    """The first player that loses to no later one moves on: the best, where comparisons are consistent.
+
+    Close fractions may beat each other in a circle. Still there is always one such player, since nobody comes after the
+    last; it is not behind any later one, and the best of all is one of them, so that it is no later than the best.
+    """
     size = players.shape[1]
     loses, anchored = contest(session, players)
-    # Of each player but the first, one plane per opponent: it beats that one. Plane p + pairs is the complement of p.
-    pairs = len(loses)
     number = np.zeros((size, size), dtype=np.int64)
-    number[np.triu_indices(size, 1)] = np.arange(pairs)
-    beats = np.array(
-        [[number[k, j] + pairs if k < j else number[j, k] for j in range(size) if j != k] for k in range(1, size)]
-    )
-    later = _all_of(session, stack_planes([loses, ~loses]), beats)
-    first = ~later[:1]
-    for place in range(1, size - 1):
-        first = first ^ later[place : place + 1]
-    best = stack_planes([first, later])
+    number[np.triu_indices(size, 1)] = np.arange(len(loses))
+    # Of each player but the last, the pairs with all later ones; the last pair several times, which an AND allows.
+    ahead = np.array([[number[k, min(j, size - 1)] for j in range(k + 1, k + size)] for k in range(size - 1)])
+    unbeaten = _all_of(session, ~loses, ahead)
+    none = prefix(session, ~unbeaten)  # none of the players up to here
+    best = stack_planes([~none[:1], none[:-1] ^ none[1:], none[-1:]])
     values: list[Shared | Anchored] = [players if anchored is None else anchored]
     if carried is not None:
         values.append(carried)
