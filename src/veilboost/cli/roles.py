@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from io import BytesIO
 from pathlib import Path
@@ -142,6 +143,7 @@ class _role:  # noqa: N801  a context manager that reads like a function
 
     def __enter__(self) -> Role:
         job_file, name, certificates, out, wait, reconnect = self._arguments
+        os.umask(0o077)  # the model above all is for this role's user alone
         reuse_memory()
         if self._events:
             end_with_parent(self._events)

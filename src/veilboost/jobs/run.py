@@ -209,6 +209,7 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
                 state = checkpoints.load(meeting.trees_done, task, session.me)
         forest = train(session, task, columns, table.label, _timed(role, outcome), state=state, keep=keep)
         outcome.model = reveal_to(session, task, forest, job.analyst)
+        _write_ledger(directory, session.ledger)  # whatever happens from here on, this was disclosed
         if job.analyst == role.name:
             _keep_model(role, outcome, transport, [name for name in job.party_names if name != role.name])
         outcome.rounds, outcome.ledger, outcome.phases = session.rounds, session.ledger, session.phases.totals()
@@ -235,6 +236,7 @@ def run_dealer(role: Role) -> Outcome:
         state = hollow_state(task, meeting.trees_done) if meeting.trees_done else None
         forest = train(session, task, [None] * len(job.features), None, _timed(role, outcome), state=state)
         reveal_to(session, task, forest, job.analyst)
+        _write_ledger(directory, session.ledger)
         outcome.ledger, outcome.phases = session.ledger, session.phases.totals()
     _write(role, directory, outcome)
     return outcome
@@ -398,6 +400,12 @@ def _writing(directory: Path) -> Iterator[None]:
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise InputError(f"{directory}: cannot be written ({why}): choose another folder with --out") from None
+
+
+def _write_ledger(directory: Path | None, ledger: Sequence[Disclosure]) -> None:
+    if directory is not None:
+        with _writing(directory):
+            write_json(directory / "ledger.json", [entry.to_dict() for entry in ledger])
 
 
 def _write(role: Role, directory: Path | None, outcome: Outcome) -> None:

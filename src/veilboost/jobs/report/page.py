@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,7 +54,9 @@ def write_report(
         Whether all roles ran on one machine, under one user.
     """
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(render(job, model, report, ledger, one_machine=one_machine), encoding="utf-8")
+    text = render(job, model, report, ledger, one_machine=one_machine)
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
     partial.replace(path)
 
 

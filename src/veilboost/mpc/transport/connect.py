@@ -42,7 +42,7 @@ class _Arrivals:
         After the meeting: it takes who comes back.
     """
 
-    expected: dict[str, bytes]
+    expected: dict[str, bytes] = field(repr=False)
     connections: dict[tuple[str, bytes], ssl.SSLSocket] = field(default_factory=dict)
     tokens: dict[str, bytes] = field(default_factory=dict, repr=False)
     changed: threading.Condition = field(default_factory=threading.Condition)

@@ -135,12 +135,15 @@ class TlsTransport:
             link.expect(size)
 
     def _await_goodbyes(self) -> None:
-        """Stay until the peers have left too, or at least have all that we sent."""
+        """Stay until the peers have left too, or after a while at least have all that we sent.
+
+        A peer whose connection is lost at this moment comes back, and must hear that we are done.
+        """
         deadline = time.monotonic() + _SILENCE_SECONDS
         while not all(
             link.left
             or link.failure is not None
-            or (link.outbox.memory == 0 and (not link.up or time.monotonic() > deadline))
+            or (link.outbox.memory == 0 and not link.waiting and time.monotonic() > deadline)
             for link in self._links.values()
         ):
             self._news.wait(_WATCH_SECONDS)
@@ -166,7 +169,8 @@ class TlsTransport:
 
     def _patience(self, link: Link, how: Loss) -> float:
         """How long to wait for another connection."""
-        dials = self._ways[link.peer].address is None
+        way = self._ways.get(link.peer)
+        dials = way is not None and way.address is None
         return (
             min(_RETURN_SECONDS, self._reconnect_seconds) if how is Loss.HUNG_UP and dials else self._reconnect_seconds
         )
