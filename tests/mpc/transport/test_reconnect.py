@@ -28,7 +28,7 @@ from tests.mpc.transport.meeting import (
 )
 
 from veilboost.errors import PeerLost, ProtocolError
-from veilboost.mpc.transport import link, reconnect, tls
+from veilboost.mpc.transport import link, reconnect, sender, tls
 from veilboost.mpc.transport.frames import HEADER
 from veilboost.mpc.transport.link import Loss
 from veilboost.mpc.transport.opening import Opening, draw_token
@@ -126,7 +126,7 @@ def test_dealer_that_runs_ahead_survives_cuts(place: Place, detour: Detour, monk
         over.set()
         cutting.join()
         sending.join(10)
-        assert link_to(transports["south"], "north").outbox.memory < 5 << 20
+        assert link_to(transports["south"], "north").sender.outbox.memory < 5 << 20
         leave_together(transports)
     assert detour.connections > 4
 
@@ -185,6 +185,28 @@ def test_goodbye_over_a_lost_connection(place: Place, detour: Detour) -> None:
         assert leaving.is_alive()
         detour.reopen()
         assert transports["north"].receive("south", 1000).tobytes() == octets(1000).tobytes()
+        transports["north"].close()
+        leaving.join(5)
+        assert not leaving.is_alive()
+
+
+def test_goodbye_crosses_a_new_connection(place: Place, detour: Detour) -> None:
+    """Who is done and has everything acknowledged still waits for a peer that has lost it and must hear the goodbye."""
+    with met(place) as transports:
+        for number in range(20):
+            transports["south"].send("north", octets(1000 + number))
+        deadline = time.monotonic() + 10
+        while link_to(transports["south"], "north").sender.outbox.memory and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert link_to(transports["south"], "north").sender.outbox.memory == 0
+        detour.shut()
+        detour.cut()
+        leaving = in_background(transports["south"].close)
+        time.sleep(1.0)
+        assert leaving.is_alive()
+        detour.reopen()
+        for number in range(20):
+            assert transports["north"].receive("south", 1000 + number).nbytes == 1000 + number
         transports["north"].close()
         leaving.join(5)
         assert not leaving.is_alive()
@@ -286,7 +308,7 @@ def test_sender_is_not_stuck_in_a_lost_connection(place: Place, detour: Detour) 
         sending = in_background(lambda: [transports["north"].send("south", octets(1 << 20, n)) for n in range(count)])
         time.sleep(1.0)
         assert sending.is_alive()
-        assert link_to(transports["north"], "south").outbox.memory <= link.UNACKNOWLEDGED + (2 << 20)
+        assert link_to(transports["north"], "south").sender.outbox.memory <= link.UNACKNOWLEDGED + (2 << 20)
         detour.reopen()
         for number in range(count):
             np.testing.assert_array_equal(transports["south"].receive("north", 1 << 20), octets(1 << 20, number))
@@ -481,7 +503,7 @@ def test_acknowledgements_go_with_whatever_is_sent(raw: Raw) -> None:
 def test_acknowledgements_go_alone_when_nothing_else_does(raw: Raw) -> None:
     raw.send(DATA, 0, bytes(8))
     for number in range(1, 4):
-        raw.send(DATA, number, bytes(link.ACKNOWLEDGE))
+        raw.send(DATA, number, bytes(sender.ACKNOWLEDGE))
     received = []
     while 4 not in received:
         data = raw.incoming.recv(HEADER.size)

@@ -21,22 +21,20 @@ import numpy as np
 
 from veilboost.errors import ParticipantError, PeerLost, ProtocolError
 from veilboost.mpc.transport.base import Octets
-from veilboost.mpc.transport.channel import Channel, hang_up
-from veilboost.mpc.transport.frames import LARGEST_FRAME, LONGEST_REASON, FrameReader, Header, Kind
-from veilboost.mpc.transport.outbox import OVERHEAD, Frame, Outbox, make_frame
+from veilboost.mpc.transport.channel import Channel
+from veilboost.mpc.transport.frames import LARGEST_FRAME, FrameReader, Header, Kind
+from veilboost.mpc.transport.outbox import OVERHEAD
+from veilboost.mpc.transport.sender import Sender
 
 #: Unread bytes of one peer beyond which nothing is read ahead.
 READ_AHEAD = 256 << 20
 #: Sent bytes that the peer has not acknowledged, beyond which a sender waits.
 UNACKNOWLEDGED = 64 << 20
-#: Received bytes after which an acknowledgement is sent, unless one has gone with a frame.
-ACKNOWLEDGE = 1 << 20
 #: Messages from this size on are worth a change of threads.
 LARGE = 1 << 16
 
 _AWAY_SECONDS = 0.05  # without a visit of the program, after which a link is read ahead
 _FENCE_SECONDS = 5.0
-_NOTHING = np.empty(0, dtype=np.uint8)
 
 
 class Loss(Enum):
@@ -69,6 +67,8 @@ class Link:
         How and when the channel was lost; the time is that of the first loss since anything was heard.
     left
         Whether the peer has said goodbye.
+    sender
+        The writing half.
     failure
         What `send` and `receive` raise from now on.
     """
@@ -86,24 +86,20 @@ class Link:
         self.lost: tuple[Loss, float] | None = None
         self.left = False
         self.failure: ParticipantError | None = None
-        self.outbox = Outbox(peer)
         self._on_loss, self._on_end = on_loss, on_end
         self._channel = channel
         self._reader = FrameReader(peer, channel.incoming.recv_into)
-        self._came_up = self._last_sent = time.monotonic()
-        self._writing = threading.Lock()
-        self._writable = True
-        self._unwritable_since = 0.0
-        self._said_goodbye = False
+        self._came_up = time.monotonic()
+        self.sender = Sender(peer, channel, lambda: self._reader.received, self.read_ahead)
         self._reading = threading.Lock()
         self._frames: deque[Octets] = deque()
         self._ahead_limit = READ_AHEAD
-        self._unread = self._unacknowledged = 0
+        self._unread = 0
         self._steps = 0
         self._state = threading.Lock()
         self._changed = threading.Condition(self._state)  # for the program
         self._ahead = threading.Condition(self._state)  # for the thread that reads ahead
-        self._eager = self._held = self._awaiting = self._awaiting_room = self._over = False
+        self._eager = self._held = self._awaiting = self._awaiting_room = self._leaving = self._over = False
         self._visits = 0
         self._thread = threading.Thread(target=self._read_ahead, name=f"read {peer}", daemon=True)
         for connection in (channel.outgoing, channel.incoming):
@@ -124,11 +120,6 @@ class Link:
         return self.running and not self.up
 
     @property
-    def received(self) -> int:
-        """How many frames have come."""
-        return self._reader.received
-
-    @property
     def unread(self) -> int:
         """Bytes that have come and that the program has not taken."""
         return self._unread
@@ -137,15 +128,11 @@ class Link:
 
     def send(self, payload: Octets) -> None:
         """Send one frame; the payload must not be changed afterwards."""
-        if self.outbox.memory > UNACKNOWLEDGED:
+        if self.sender.outbox.memory > UNACKNOWLEDGED:
             self._await_room()
         if self.failure is not None or self.left:
             raise self._end()
-        with self._writing:
-            frame = self.outbox.add(payload, self._reader.received)
-            self._unacknowledged = 0
-            if self._writable:
-                self._write(frame)
+        self.sender.send(payload)
 
     def receive(self, size: int) -> Octets:
         """The next message, of exactly `size` bytes."""
@@ -207,7 +194,7 @@ class Link:
         self.read_ahead()
         with self._state:
             self._awaiting_room = True
-            while self.outbox.memory > UNACKNOWLEDGED and self.failure is None and not self.left:
+            while self.sender.outbox.memory > UNACKNOWLEDGED and self.failure is None and not self.left:
                 self._changed.wait(_AWAY_SECONDS)
             self._awaiting_room = False
 
@@ -232,15 +219,13 @@ class Link:
         try:
             while True:
                 header = reader.next()
-                if header.acknowledged > self.outbox.acknowledged:
+                if header.acknowledged > self.sender.outbox.acknowledged:
                     self._acknowledge(header.acknowledged)
                 if header.kind == Kind.DATA:
                     if due is not None and header.size != due and not (at_most and header.size < due):
                         raise self._wrong_size(header.size, due, at_most)
                     frame = reader.payload(header, into)
-                    self._unacknowledged += frame.nbytes + OVERHEAD
-                    if self._unacknowledged > ACKNOWLEDGE:
-                        self.beat(0.0)
+                    self.sender.owe(frame.nbytes)
                     return frame
                 if header.kind != Kind.HEARTBEAT:
                     self._stop(reader, header)
@@ -266,7 +251,7 @@ class Link:
             self._changed.notify_all()
 
     def _acknowledge(self, count: int) -> None:
-        self.outbox.acknowledge(count)
+        self.sender.outbox.acknowledge(count)
         if self._awaiting_room:
             with self._state:
                 self._changed.notify_all()
@@ -290,7 +275,7 @@ class Link:
             try:
                 frame = self._read()
                 with self._state:
-                    if frame is not None and not self._said_goodbye:
+                    if frame is not None and not self._leaving:
                         self._frames.append(frame)
                         self._unread += frame.nbytes + OVERHEAD
                     if self._awaiting:
@@ -316,55 +301,12 @@ class Link:
                 away = not called and self._visits == visits and not self._awaiting
         return False
 
-    # Writing: under `_writing`.
-
-    def _write(self, frame: Frame) -> None:
-        try:
-            self._channel.write(frame)
-            self._last_sent = time.monotonic()
-        except (OSError, ValueError):
-            # What the peer has said before it hung up, its reason above all, can still be read.
-            self._writable, self._unwritable_since = False, time.monotonic()
-            hang_up(self._channel.outgoing)
-            self.read_ahead()
-        except BaseException:  # interrupted, perhaps within a frame: nothing sensible can follow
-            self._writable = False
-            raise
-
-    def beat(self, seconds: float) -> None:
-        """Send a heartbeat, which acknowledges, if nothing was sent for some seconds and nobody is writing."""
-        overdue = time.monotonic() - self._last_sent > seconds or self._unacknowledged > ACKNOWLEDGE
-        if not overdue or not self._writing.acquire(blocking=False):
-            return
-        try:
-            if self._writable and self._channel.takes_more():
-                self._unacknowledged = 0
-                self._write(make_frame(Kind.HEARTBEAT, _NOTHING, self.outbox.sent, self._reader.received))
-        finally:
-            self._writing.release()
-
-    def say(self, reason: str | None, seconds: float) -> None:
-        """Say goodbye, or with a reason that this participant gives up; for at most some seconds."""
-        if not self._writing.acquire(timeout=seconds):
-            return
-        try:
-            if reason is None:
-                with self._state:
-                    self._said_goodbye, self._unread = True, 0
-                    self._frames.clear()
-                    self._eager = True
-                    self._ahead.notify()
-            if self._writable:
-                if reason is not None:
-                    self._channel.outgoing.settimeout(seconds)
-                self._write_end(reason)
-        finally:
-            self._writing.release()
-
-    def _write_end(self, reason: str | None) -> None:
-        text = _NOTHING if reason is None else np.frombuffer(reason.encode()[:LONGEST_REASON], dtype=np.uint8)
-        kind = Kind.BYE if reason is None else Kind.ABORT
-        self._write(make_frame(kind, text, self.outbox.sent, self._reader.received))
+    def leave(self) -> None:
+        """Nobody takes frames any more: read on, for the peer's goodbye."""
+        with self._state:
+            self._leaving, self._unread, self._eager = True, 0, True
+            self._frames.clear()
+            self._ahead.notify()
 
     # Loss and return.
 
@@ -376,7 +318,7 @@ class Link:
 
     def unwritable(self) -> float:
         """For how many seconds nothing could be written although the channel is not lost yet."""
-        return 0.0 if self._writable or not self.up else time.monotonic() - self._unwritable_since
+        return self.sender.unwritable() if self.up else 0.0
 
     def reaches_machine(self, seconds: float) -> bool:
         """Whether the peer's machine has acknowledged anything in the last seconds, even if the peer says nothing."""
@@ -418,30 +360,24 @@ class Link:
         ProtocolError
             When the peer cannot have received so many.
         """
-        with self._writing:
+        for connection in (channel.outgoing, channel.incoming):
+            connection.settimeout(None)
+        with self.sender.lock:
+            if received < self.sender.outbox.acknowledged:
+                raise ProtocolError(f"{self.peer} has lost frames that it had acknowledged: restart all roles")
+            self.sender.outbox.acknowledge(received)
             with self._state:
                 if not self.waiting or channel.generation <= self.generation:
                     channel.close()
                     return
-            if received < self.outbox.acknowledged:
-                raise ProtocolError(f"{self.peer} has lost frames that it had acknowledged: restart all roles")
-            self.outbox.acknowledge(received)
-            for connection in (channel.outgoing, channel.incoming):
-                connection.settimeout(None)
-            with self._state:
                 spent, self._channel, self.generation = self._channel, channel, channel.generation
                 self._reader = FrameReader(self.peer, channel.incoming.recv_into, self._reader.received)
                 self._came_up = time.monotonic()
-                self.up = self._writable = True
-                self._eager = True  # the peer sends much again, too
+                self.up = self._eager = True  # the peer sends much again, too
                 self._changed.notify_all()
                 self._ahead.notify()
             spent.close()
-            for frame in self.outbox.unacknowledged():
-                if self._writable:
-                    self._write(frame)
-            if self._said_goodbye and self._writable:
-                self._write_end(None)
+            self.sender.go_on(channel)
 
     # The end.
 
@@ -452,11 +388,6 @@ class Link:
             self.up = False
             self._changed.notify_all()
         self._channel.stop_reading()
-
-    def release_writer(self) -> None:
-        """Wake whoever is blocked because the peer takes no more."""
-        if self._writing.locked():
-            hang_up(self._channel.outgoing)
 
     def shut(self) -> None:
         """Hang up and wake everybody."""

@@ -112,7 +112,8 @@ class TlsTransport:
             return
         self._leaving.set()
         for link in self._links.values():
-            link.say(reason, _LEAVE_SECONDS)
+            link.sender.say(reason, _LEAVE_SECONDS)
+            link.leave()
         if reason is None:
             self._await_goodbyes()
         self._over.set()
@@ -143,7 +144,7 @@ class TlsTransport:
         while not all(
             link.left
             or link.failure is not None
-            or (link.outbox.memory == 0 and not link.waiting and time.monotonic() > deadline)
+            or (link.sender.outbox.memory == 0 and not link.waiting and time.monotonic() > deadline)
             for link in self._links.values()
         ):
             self._news.wait(_WATCH_SECONDS)
@@ -186,17 +187,17 @@ class TlsTransport:
                     self._failure, self._failed_at = failure, time.monotonic()
         for one in ended:
             one.fail(self._failure or failure)
-        link.release_writer()
+        link.sender.release()
         self._news.set()
 
     def _watch(self) -> None:
         while not self._over.wait(min(_WATCH_SECONDS, _HEARTBEAT_SECONDS / 2)):
             for link in self._links.values():
-                link.beat(_HEARTBEAT_SECONDS)
+                link.sender.beat(_HEARTBEAT_SECONDS)
                 if link.running:
                     self._check(link)
                 elif self._failure is not None and time.monotonic() - self._failed_at > _LEAVE_SECONDS:
-                    link.release_writer()
+                    link.sender.release()
 
     def _check(self, link: Link) -> None:
         """Whether a link is silent, or lost for too long."""
