@@ -288,7 +288,7 @@ def training_task(job: Job, rows: int) -> TrainingTask:
     """The public task of a job on tables of `rows` rows."""
     owners = [job.party_names.index(job.owner_of(feature)) for feature in job.features]
     space = CandidateSpace.of(job.features, owners, rows, job.parameters.max_bin)
-    return TrainingTask(space, job.party_names.index(job.label_owner), job.parameters, job.data.label_range)
+    return TrainingTask(space, (job.party_names.index(job.label_owner),), job.parameters, job.data.label_range)
 
 
 def peak_memory() -> int:
