@@ -292,7 +292,7 @@ def training_task(job: Job, rows: int) -> TrainingTask:
 
 
 def peak_memory() -> int:
-    """The most memory, in bytes, that this program has held; where the kernel does not say, the process before it too."""
+    """The most memory, in bytes, that this program has held; where the kernel does not say, also what began it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("VmHWM:"):
