@@ -35,11 +35,14 @@ class LabelSpec:
         "binary:logistic": labels are flags and both classes are there. Any other: labels are numbers.
     label_range
         Least and greatest label, both allowed; None when there are no bounds. Not used for "binary:logistic".
+    whole
+        Whether these are all labels of the job: only then must both classes be there.
     """
 
     name: str
     objective: str
     label_range: tuple[float, float] | None = None
+    whole: bool = True
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -189,7 +192,7 @@ class _Column:
         if label.objective == "binary:logistic":
             labels = self._flags(f"the label of {label.objective} is not a flag: write {_FLAG_SPELLINGS}")
             self.refuse(np.isnan(labels), empty)
-            if labels.min() == labels.max():
+            if label.whole and labels.min() == labels.max():
                 raise DataError(
                     f"{self.where}: column '{self.name}': all labels are of one class: {label.objective} needs both"
                 )
