@@ -230,6 +230,22 @@ def test_not_fitted() -> None:
         check_is_fitted(model)
 
 
+def test_rows_and_columns_with_several_owners() -> None:
+    """Two hospitals hold different patients, an insurer one more column for all of them, in an order of its own."""
+    table = patients()
+    hospital = table[["patient", "age", "referral", "status"]]
+    parties = {
+        "north": hospital.iloc[:50],
+        "south": hospital.iloc[50:],
+        "insurer": table[["patient", "dose"]].sample(frac=1, random_state=1),
+    }
+    clf = XORBoostClassifier(n_estimators=3, max_depth=3, max_bin=32).fit(parties, id="patient", label="status")
+    assert clf.feature_names_in_.tolist() == ["age", "referral", "dose"]
+    assert clf.report_["rows"] == ROWS
+    assert clf.score(table, table["status"]) > 0.8
+    assert {name for tree in clf.ensemble_.trees for name in tree.feature[~tree.leaf].tolist()} == {0, 1, 2}
+
+
 def tables() -> dict[str, pd.DataFrame]:
     table = patients()
     return {"north": table[["patient", "age", "referral"]], "south": table[["patient", "dose", "status", "cost"]]}
