@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.metrics import roc_auc_score
 from tests.processes.support import FEATURES, LABEL, Case, draw_rows, free_ports, run_roles
 
 from veilboost.errors import PeerMismatch
 from veilboost.jobs.spec import job_from_dict, job_to_toml
+from veilboost.tables.table import encode_frame
 
 HOSPITALS = ("north", "south", "west")
 
@@ -63,6 +65,47 @@ def test_a_block_may_have_labels_of_one_class(tmp_path: Path) -> None:
     case = make_grid(tmp_path)
     case.tables["west"] = case.tables["west"].with_columns(pl.lit("1").alias(LABEL))
     assert run_roles(case, None)["university"].model is not None
+
+
+def with_ids(case: Case) -> Case:
+    """The same tables with ids, each with some rows that nobody else has, in an order of its own."""
+    text = case.path.read_text()
+    case.path.write_text(text.replace("[data]", '[data]\nid = "patient"'))
+    start = 0
+    for number, (name, table) in enumerate(case.tables.items()):
+        first = 0 if name == "laboratory" else start
+        start += table.height
+        ids = pl.Series("patient", [f"p{n}" for n in range(first, first + table.height)])
+        strangers = table.head(5).with_columns(pl.Series("patient", [f"{name} {n}" for n in range(5)]))
+        case.tables[name] = pl.concat([table.with_columns(ids), strangers]).sample(
+            fraction=1, shuffle=True, seed=number
+        )
+    return case
+
+
+@pytest.mark.parametrize("join", ["inner", "left"])
+def test_rows_are_matched_by_id(tmp_path: Path, join: str) -> None:
+    case = with_ids(make_grid(tmp_path))
+    case.path.write_text(case.path.read_text().replace("[data]", f'[data]\njoin = "{join}"'))
+    outcomes = run_roles(case, tmp_path / "out")
+    assert {outcome.rows for outcome in outcomes.values()} == {120 if join == "inner" else 135}
+    model = outcomes["university"].model
+    assert model is not None
+    # Rows that do not belong together would make a model that knows little of the label.
+    rows = encode_frame(case.rows, model.features)
+    auc = roc_auc_score(case.rows[LABEL].cast(pl.Int64).to_numpy(), model.predict(rows))
+    assert auc > 0.75
+    ledgers = {name: [entry.value for entry in outcome.ledger] for name, outcome in outcomes.items()}
+    assert len({str(values) for values in ledgers.values()}) == 1
+    assert ledgers["dealer"].count("which of its ids another party has") == 3
+    assert "which of its ids are rows of the training" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_no_common_rows_are_refused_at_all_roles(tmp_path: Path) -> None:
+    case = with_ids(make_grid(tmp_path))
+    case.tables["laboratory"] = case.tables["laboratory"].with_columns(pl.col("patient") + "x")
+    with pytest.raises(PeerMismatch, match="north, laboratory have no id in common"):
+        run_roles(case, None)
 
 
 def test_rows_that_do_not_add_up_are_refused(tmp_path: Path) -> None:

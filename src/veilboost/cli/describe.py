@@ -48,7 +48,7 @@ def describe(
     classes = all([fits_classification(label, frames[party][label], str(files[party])) for party in holders])
     features = draft_features(frames, label, {party: str(file) for party, file in files.items()})
     drafts = {party: [features[name] for name in frame.columns if name != label] for party, frame in frames.items()}
-    job = job_from_dict(draft_job(out.stem, drafts, label, holders, analyst, _PARAMETERS))
+    job = job_from_dict(draft_job(out.stem, drafts, label, holders, analyst, _PARAMETERS, row_id=row_id))
     try:
         out.write_text(job_to_toml(job), encoding="utf-8")
     except OSError as error:

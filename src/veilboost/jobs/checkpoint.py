@@ -95,10 +95,12 @@ class Checkpoints:
 
 
 def digest_of(table: Table) -> bytes:
-    """SHA-256 of an owner's cells and labels: a checkpoint is of no use with another table."""
+    """SHA-256 of an owner's cells, labels and ids: a checkpoint is of no use with another table."""
     digest = hashlib.sha256()
     for feature in table.features:
         digest.update(table.values(feature.name).tobytes())
     if table.label is not None:
         digest.update(table.label.tobytes())
+    for one in table.ids:
+        digest.update(hashlib.sha256(one.encode()).digest())
     return digest.digest()

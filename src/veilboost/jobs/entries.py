@@ -24,8 +24,6 @@ _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252})")
 
 #: Keys that later versions will know, and what to do until then.
 _NOT_AVAILABLE: Final = {
-    "id": "joining rows by an id is not available in this version: align the rows of all tables and remove the key",
-    "join": "joining rows by an id is not available in this version: align the rows of all tables and remove the key",
     "weight": "sample weights are not available in this version: remove the key",
     "weight_range": "sample weights are not available in this version: remove the key",
     "aggregator": 'method = "federated" is not available in this version: remove the [[aggregator]] tables',
@@ -242,10 +240,10 @@ def check_keys(table: Mapping[str, Any], known: Iterable[str], where: str, *, wh
     known = list(known)
     separator = "," if what == "key" else ":"
     for key in table:
-        if key in _NOT_AVAILABLE:
-            raise JobError(f"{where}{separator} {what} '{key}': {_NOT_AVAILABLE[key]}")
         if key in known:
             continue
+        if key in _NOT_AVAILABLE:
+            raise JobError(f"{where}{separator} {what} '{key}': {_NOT_AVAILABLE[key]}")
         shown = key if len(key) <= 64 and key.isprintable() else "..."
         hint = _suggestion(shown, known) or f": known are {', '.join(known)}"
         raise JobError(f"{where}: unknown {what} '{shown}'{hint}")

@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from veilboost.errors import InputError
+from veilboost.jobs.alignment import Matching, disclosures_of
 from veilboost.jobs.spec import Job
+from veilboost.mpc.ledger import Disclosure
 from veilboost.tables.binning import bin_column
 from veilboost.tables.pieces import bin_piece
 from veilboost.tables.reading import Source
@@ -32,6 +34,7 @@ def read_table(job: Job, name: str, source: Source, where: str) -> Table:
         source,
         features=job.features_of(name),
         label=job.label_spec if name in job.label_holders else None,
+        row_id=job.data.id,
         name_for_errors=where,
     )
     if job.grid.blocks == 1:
@@ -62,6 +65,16 @@ def bin_columns(job: Job, task: TrainingTask, name: str, table: Table) -> list[B
         else:
             columns[piece.feature] = bin_piece(feature, values, piece.proposal, job.parameters.max_bin)
     return columns
+
+
+def matching(job: Job) -> Matching:
+    """Whose rows are matched by id."""
+    return Matching(job.party_names, job.grid, job.label_holders, job.data.join == "left")
+
+
+def disclosed_by_matching(job: Job, block_rows: Sequence[int]) -> list[Disclosure]:
+    """What the ledger says of matching; nothing where rows belong together as they are."""
+    return [] if job.data.id is None else disclosures_of(matching(job), block_rows)
 
 
 def _check_label_spread(labels: npt.NDArray[np.float64], label_range: tuple[float, float], where: str) -> None:

@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 
 from veilboost.errors import InputError, ParticipantError, ProtocolError
+from veilboost.jobs.alignment import align
 from veilboost.jobs.certificates import load_storage_key, load_tls
 from veilboost.jobs.checkpoint import Checkpoints, digest_of
-from veilboost.jobs.inputs import bin_columns, read_table, training_task
+from veilboost.jobs.inputs import bin_columns, disclosed_by_matching, matching, read_table, training_task
 from veilboost.jobs.model_share import save_share
 from veilboost.jobs.report.page import write_report
 from veilboost.jobs.spec import DEALER, Job
-from veilboost.mpc.handshake import Meeting, dealer_session, greet, owner_session
+from veilboost.mpc.handshake import Meeting, announce_rows, dealer_session, greet, hear_rows, owner_session
 from veilboost.mpc.ledger import Disclosure
 from veilboost.mpc.phases import PhaseTotal
 from veilboost.mpc.transport.connect import connect, listen
@@ -180,10 +181,17 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
         raise InputError("--resume needs --out DIR, the folder with the checkpoints")
     offered = checkpoints.epochs() if checkpoints is not None and role.resume else None
     with _meeting(role, table.rows, offered) as (transport, meeting, outcome):
-        outcome.rows = sum(meeting.block_rows)
-        task = training_task(job, meeting.block_rows)
+        block_rows = meeting.block_rows
+        if job.data.id is not None:
+            role.on_phase("matching rows by id")
+            alignment = align(transport, matching(job), table.ids, key, job.job_hash())
+            block_rows, table = alignment.block_rows, table.at(alignment.rows)
+            announce_rows(transport, [name for name in job.roles if name not in job.party_names], block_rows)
+        outcome.rows = sum(block_rows)
+        task = training_task(job, block_rows)
         columns = bin_columns(job, task, role.name, table)
         session = owner_session(transport, job.party_names, DEALER, meeting)
+        session.ledger += disclosed_by_matching(job, block_rows)
         session.phases.on_enter = role.on_phase
         state, keep = None, _forget
         if checkpoints is not None:
@@ -213,9 +221,11 @@ def run_dealer(role: Role) -> Outcome:
     job = role.job
     directory = _folder(role)
     with _meeting(role, None) as (transport, meeting, outcome):
-        outcome.rows = sum(meeting.block_rows)
-        task = training_task(job, meeting.block_rows)
+        block_rows = meeting.block_rows or hear_rows(transport, job.party_names, job.grid.blocks)
+        outcome.rows = sum(block_rows)
+        task = training_task(job, block_rows)
         session = dealer_session(transport, job.party_names, meeting)
+        session.ledger += disclosed_by_matching(job, block_rows)
         session.phases.on_enter = role.on_phase
         state = hollow_state(task, meeting.trees_done) if meeting.trees_done else None
         forest = train(session, task, [None] * len(job.features), None, _timed(role, outcome), state=state)
@@ -231,11 +241,12 @@ def run_analyst(role: Role) -> Outcome:
     job = role.job
     directory = _folder(role)
     with _meeting(role, None) as (transport, meeting, outcome):
-        outcome.rows = sum(meeting.block_rows)
-        task = training_task(job, meeting.block_rows)
+        block_rows = meeting.block_rows or hear_rows(transport, job.party_names, job.grid.blocks)
+        outcome.rows = sum(block_rows)
+        task = training_task(job, block_rows)
         role.on_phase("waiting for the model")
         outcome.model = receive_reveal(transport, job.party_names, task)
-        outcome.ledger = received_by(job.analyst, task)
+        outcome.ledger = [*disclosed_by_matching(job, block_rows), *received_by(job.analyst, task)]
         _keep_model(role, outcome, transport, job.party_names)
     _write(role, directory, outcome)
     return outcome
@@ -316,7 +327,15 @@ def _meeting(
     outcome = Outcome(role.name)
     try:
         role.on_phase("greeting the others")
-        meeting = greet(transport, job.party_names, job.job_hash(), rows, checkpoints, block_of=job.grid.block_of)
+        meeting = greet(
+            transport,
+            job.party_names,
+            job.job_hash(),
+            rows if job.data.id is None else None,
+            checkpoints,
+            block_of=job.grid.block_of,
+            aligned=job.data.id is None,
+        )
         yield transport, meeting, outcome
     except BaseException as error:
         # What is wrong here may name files of this machine; only what concerns the peers goes to them.

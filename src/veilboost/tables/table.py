@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from veilboost.errors import DataError
+from veilboost.tables.alignment import read_ids
 from veilboost.tables.reading import Source, is_readable, read_columns
 from veilboost.tables.schema import Feature, Kind
 
@@ -59,16 +60,27 @@ class Table:
         float64, shape (rows,): 0 or 1 for "binary:logistic"; None when this owner does not hold the label.
     columns
         float32, shape (rows,), per feature name; use `values`.
+    ids
+        The id of every row, all different; empty where rows are not matched by id.
     """
 
     rows: int
     features: tuple[Feature, ...]
     label: npt.NDArray[np.float64] | None
     columns: dict[str, npt.NDArray[np.float32]]
+    ids: tuple[str, ...] = ()
 
     def values(self, name: str) -> npt.NDArray[np.float32]:
         """float32, shape (rows,): numbers, 0/1 for flags, codes for categories; NaN where the cell is missing."""
         return self.columns[name]
+
+    def at(self, rows: npt.NDArray[np.int64]) -> "Table":
+        """These rows in this order, without their ids; for -1 a row of empty cells."""
+        columns = {
+            name: np.where(rows < 0, np.float32(np.nan), values[rows]) if len(rows) else values[:0]
+            for name, values in self.columns.items()
+        }
+        return Table(len(rows), self.features, None if self.label is None else self.label[rows], columns)
 
     def __repr__(self) -> str:
         label = "with" if self.label is not None else "without"
@@ -76,7 +88,12 @@ class Table:
 
 
 def load_table(
-    source: Source, *, features: Sequence[Feature], label: LabelSpec | None = None, name_for_errors: str | None = None
+    source: Source,
+    *,
+    features: Sequence[Feature],
+    label: LabelSpec | None = None,
+    row_id: str | None = None,
+    name_for_errors: str | None = None,
 ) -> Table:
     """Read and check the columns that a job names; all other columns are ignored.
 
@@ -88,6 +105,8 @@ def load_table(
         Columns to split on. An empty or blank cell, NaN and null are missing.
     label
         The label column, when this owner holds it.
+    row_id
+        The column with the ids of the rows, when rows are matched by id.
     name_for_errors
         What messages call the source; by default the path, or "table".
 
@@ -96,10 +115,11 @@ def load_table(
     DataError
         With file, row and column, and never the value of a cell: unreadable source; no rows; column missing or there
         twice; wrong type; unknown category; value infinite or not below the greatest float32; empty cell in a column
-        without `missing`; label empty or outside the domain of the objective.
+        without `missing`; label empty or outside the domain of the objective; id empty or there twice.
     """
     where = _name_of(source, name_for_errors)
     names = [feature.name for feature in features] + ([label.name] if label is not None else [])
+    names += [row_id] if row_id is not None else []
     frame = _read(source, names, where)
     columns: dict[str, npt.NDArray[np.float32]] = {}
     for feature in features:
@@ -115,7 +135,8 @@ def load_table(
             )
         columns[feature.name] = values
     labels = None if label is None else _Column(where, label.name, frame[label.name]).encode_label(label)
-    return Table(frame.height, tuple(features), labels, columns)
+    ids = () if row_id is None else read_ids(frame[row_id], where)
+    return Table(frame.height, tuple(features), labels, columns, ids)
 
 
 def encode_frame(

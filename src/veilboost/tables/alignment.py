@@ -1,0 +1,134 @@
+"""Ids of rows, hashed to a group and blinded: what two owners need to find their common rows.
+
+docs/protocols/alignment.md. The group is the prime-order subgroup of edwards25519, with libsodium's arithmetic. The
+messages and who sends them are in `veilboost.jobs.alignment`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from secrets import token_bytes
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from nacl.bindings import (
+    crypto_core_ed25519_add,
+    crypto_core_ed25519_from_uniform,
+    crypto_core_ed25519_NONREDUCEDSCALARBYTES,
+    crypto_core_ed25519_scalar_reduce,
+    crypto_scalarmult_ed25519_noclamp,
+)
+from nacl.exceptions import RuntimeError as SodiumError
+
+from veilboost.errors import DataError
+from veilboost.tables.reading import is_readable
+
+Octets = npt.NDArray[np.uint8]
+
+#: Bytes of a group element.
+POINT_BYTES = 32
+
+_DOMAIN = b"veilboost row alignment 1\x00"
+_WHOLE_NUMBER = r"^(-?\d+)\.0+$"
+_CHUNK = 1024
+
+
+def read_ids(cells: pl.Series, where: str) -> tuple[str, ...]:
+    """The ids of a table's rows as text: blanks around them removed, 17.0 written as 17.
+
+    Raises
+    ------
+    DataError
+        An id is empty or there twice; with the rows, counted from 1, and never the id.
+    """
+    name = cells.name
+    if not is_readable(cells.dtype) or cells.dtype == pl.Boolean:
+        raise DataError(f"{where}: the id column '{name}' holds neither text nor numbers: convert it")
+    ids = cells.fill_nan(None) if cells.dtype.is_float() else cells
+    ids = ids.cast(pl.String).str.strip_chars().str.replace(_WHOLE_NUMBER, "$1").fill_null("")
+    empty = np.flatnonzero((ids == "").to_numpy())
+    if len(empty):
+        raise DataError(f"{where}: row {empty[0] + 1}, column '{name}': the id is empty: every row needs one")
+    if ids.is_duplicated().any():
+        first = ids.to_list()
+        seen: dict[str, int] = {}
+        for row, one in enumerate(first):
+            if one in seen:
+                raise DataError(
+                    f"{where}: row {row + 1}, column '{name}': the id is that of row {seen[one] + 1} too: "
+                    "keep one row per id"
+                )
+            seen[one] = row
+    return tuple(ids.to_list())
+
+
+def hash_to_group(ids: Sequence[str], context: bytes) -> list[bytes]:
+    """A group element for every id, as from a random oracle.
+
+    SHA-512 of context and id gives two uniform strings; libsodium maps each to the group (Elligator 2), and the two are
+    added: E. Brier et al., "Efficient indifferentiable hashing into ordinary elliptic curves", CRYPTO 2010; RFC 9380,
+    section 3.
+    """
+    prefix = hashlib.sha512(_DOMAIN + hashlib.sha256(context).digest())
+
+    def one(text: str) -> bytes:
+        state = prefix.copy()
+        state.update(text.encode())
+        digest = state.digest()
+        halves = (crypto_core_ed25519_from_uniform(digest[:32]), crypto_core_ed25519_from_uniform(digest[32:]))
+        return bytes(crypto_core_ed25519_add(*halves))
+
+    return _in_threads(one, ids)
+
+
+def draw_scalar() -> bytes:
+    """A uniform secret scalar."""
+    return bytes(crypto_core_ed25519_scalar_reduce(token_bytes(crypto_core_ed25519_NONREDUCEDSCALARBYTES)))
+
+
+def blind(points: Sequence[bytes], scalar: bytes) -> list[bytes]:
+    """Every point times the scalar.
+
+    Raises
+    ------
+    ValueError
+        When a point is not a canonical element of the group other than zero.
+    """
+
+    def one(point: bytes) -> bytes:
+        return bytes(crypto_scalarmult_ed25519_noclamp(scalar, point))
+
+    try:
+        return _in_threads(one, points)
+    except SodiumError:
+        raise ValueError("a point is not in the group") from None
+
+
+def to_octets(points: Sequence[bytes]) -> Octets:
+    """Points one after the other, uint8, shape (points * 32,)."""
+    return np.frombuffer(b"".join(points), dtype=np.uint8)
+
+
+def from_octets(octets: Octets) -> list[bytes]:
+    """The inverse of `to_octets`."""
+    data = octets.tobytes()
+    return [data[start : start + POINT_BYTES] for start in range(0, len(data), POINT_BYTES)]
+
+
+def private_order(ids: Sequence[str], key: bytes, context: bytes) -> npt.NDArray[np.int64]:
+    """An order of the ids that tells nothing of them to whoever lacks the key, and is the same at every call."""
+    marks = [hmac.digest(key, context + one.encode(), "sha256") for one in ids]
+    return np.array(sorted(range(len(ids)), key=marks.__getitem__), dtype=np.int64)
+
+
+def _in_threads(act: Callable[..., bytes], items: Sequence[str] | Sequence[bytes]) -> list[bytes]:
+    """Act on all items; libsodium computes without Python's lock."""
+    chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return list(chain.from_iterable(pool.map(lambda chunk: [act(item) for item in chunk], chunks)))
