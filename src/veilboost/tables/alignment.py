@@ -13,6 +13,7 @@ on points and refuses what is none; `veilboost.jobs.alignment` exchanges them.
 import hashlib
 import hmac
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from secrets import token_bytes
@@ -190,15 +191,26 @@ def choose_rows(found: Mapping[str, Rows], blocks: Sequence[Collection[str]], ro
         Ascending row numbers for each block. A row may be in several blocks, and with "inner" in none.
     """
     has = {owner: positions >= 0 for owner, positions in found.items()}
+
+    def anywhere(owners: Collection[str]) -> npt.NDArray[np.bool_]:
+        total = np.zeros(rows, dtype=np.bool_)
+        for owner in owners:
+            total |= has[owner]
+        return total
+
+    def everywhere(owners: Collection[str]) -> npt.NDArray[np.bool_]:
+        total = np.ones(rows, dtype=np.bool_)
+        for owner in owners:
+            total &= has[owner]
+        return total
+
     if join == "inner":
-        everywhere = [np.logical_and.reduce([has[owner] for owner in block], axis=0) for block in blocks if block]
-        chosen = iter(everywhere)
-        return [np.flatnonzero(next(chosen)) if block else np.arange(rows) for block in blocks]
-    only = [[owner for owner in block if sum(owner in other for other in blocks) == 1] for block in blocks]
-    members = [np.logical_or.reduce([np.zeros(rows, np.bool_), *(has[owner] for owner in own)]) for own in only]
+        return [np.flatnonzero(everywhere(block)) for block in blocks]
+    held_in = Counter(owner for block in blocks for owner in block)
+    members = [anywhere([owner for owner in block if held_in[owner] == 1]) for block in blocks]
     left_over = ~np.logical_or.reduce(members)
     for member, block in zip(members, blocks, strict=True):
-        fits = left_over & np.logical_or.reduce([np.zeros(rows, np.bool_), *(has[owner] for owner in block)])
+        fits = left_over & anywhere(block)
         member |= fits
         left_over &= ~fits
     members[0] |= left_over
