@@ -230,6 +230,22 @@ def test_not_fitted() -> None:
         check_is_fitted(model)
 
 
+def test_rows_and_columns_with_several_owners() -> None:
+    """Two hospitals hold different patients, an insurer one more column for all of them, in an order of its own."""
+    table = patients()
+    hospital = table[["patient", "age", "referral", "status"]]
+    parties = {
+        "north": hospital.iloc[:50],
+        "south": hospital.iloc[50:],
+        "insurer": table[["patient", "dose"]].sample(frac=1, random_state=1),
+    }
+    clf = XORBoostClassifier(n_estimators=3, max_depth=3, max_bin=32).fit(parties, id="patient", label="status")
+    assert clf.feature_names_in_.tolist() == ["age", "referral", "dose"]
+    assert clf.report_["rows"] == ROWS
+    assert clf.score(table, table["status"]) > 0.8
+    assert {name for tree in clf.ensemble_.trees for name in tree.feature[~tree.leaf].tolist()} == {0, 1, 2}
+
+
 def tables() -> dict[str, pd.DataFrame]:
     table = patients()
     return {"north": table[["patient", "age", "referral"]], "south": table[["patient", "dose", "status", "cost"]]}
@@ -238,14 +254,14 @@ def tables() -> dict[str, pd.DataFrame]:
 @pytest.mark.parametrize(
     ("change", "options", "expected"),
     [
-        (lambda t: t, {"id": "patient", "label": "ill"}, "label 'ill': no table has this column: exactly one must"),
+        (lambda t: t, {"id": "patient", "label": "ill"}, "label 'ill': no table has this column"),
         (lambda t: t, {"id": "number", "label": "status"}, "table of north: there is no id column 'number'"),
         (lambda t: t, {"id": "patient", "label": "dose"}, "table of south: row 1: the label 'dose' is empty"),
         (lambda t: t, {"id": "patient", "label": "cost"}, "the label 'cost' has 90 different values: two classes"),
-        (lambda t: t, {"label": "patient"}, "label 'patient': 2 tables have this column: exactly one must"),
-        (lambda t: t, {"label": "status"}, "key 'name': there are two of that name"),
+        (lambda t: t, {"label": "patient"}, "table of north: it alone has 'age', but only its own rows of 'patient'"),
+        (lambda t: t, {"label": "status"}, "what says which rows belong together is the id"),
         (
-            lambda t: {**t, "south": t["south"].head(80)},
+            lambda t: {"north": t["north"].drop(columns="patient"), "south": t["south"].head(80)},
             {"label": "status"},
             "the tables have different numbers of rows (north has 90, south has 80): align them, or name a common id",
         ),
@@ -269,7 +285,7 @@ def tables() -> dict[str, pd.DataFrame]:
             {"id": "patient", "label": "status"},
             "no id of column 'patient' in common",
         ),
-        (lambda t: {"north": t["north"].head(0), **t}, {"label": "status"}, "different numbers|there are two"),
+        (lambda t: {"north": t["north"].head(0), **t}, {"label": "status"}, "it alone has|the table has no rows"),
         (lambda t: {**t, "north": t["north"].head(0)}, {"label": "status"}, "table of north: the table has no rows"),
         (lambda t: {**t, "north": "none.csv"}, {"label": "status"}, "table of north: there is no such file"),
         (lambda t: {**t, "north": [1, 2]}, {"label": "status"}, "table of north: cannot read a list"),

@@ -41,7 +41,7 @@ class Table:
 
     def task(self, parameters: Parameters) -> TrainingTask:
         space = CandidateSpace.of(self.features, self.owners, len(self.labels), parameters.max_bin)
-        return TrainingTask(space, self.label_owner, parameters, self.label_range)
+        return TrainingTask(space, (self.label_owner,), parameters, self.label_range)
 
 
 def train_on_shares(

@@ -20,10 +20,10 @@ import numpy.typing as npt
 import polars as pl
 
 from veilboost.errors import DataError, InputError, ModelError
-from veilboost.jobs.draft import draft_feature, draft_job
+from veilboost.jobs.draft import draft_features, draft_job, pool_cells
+from veilboost.jobs.joining import read_all
 from veilboost.jobs.local import run_local
 from veilboost.jobs.spec import job_from_dict, job_to_toml
-from veilboost.tables.reading import column_names, is_readable, read_columns
 from veilboost.tables.schema import Feature
 from veilboost.tables.table import encode_frame
 from veilboost.trees.ensemble import Ensemble
@@ -143,25 +143,26 @@ class _XORBoost:
         parameters = parameters_from(
             {"objective": self._objective} | {k: v for k, v in given.items() if v is not None}
         ).model_dump(exclude_none=True)
-        frames, owner = _read_all(parties, label, row_id)
-        frames[owner] = frames[owner].with_columns(self._encode_label(frames[owner][label], owner).alias(label))
+        frames, holders = read_all(parties, label, row_id)
+        where = "table of " + " and ".join(holders)
+        labels = self._encode_label(pool_cells([frames[party][label] for party in holders]), where)
         if self._objective == "reg:squarederror" and label_range is None:
-            label_range = _range_of(frames[owner][label], owner)
+            label_range = _range_of(labels, where)
+        first = 0
+        for party in holders:
+            rows = frames[party].height
+            frames[party] = frames[party].with_columns(labels.slice(first, rows).alias(label))
+            first += rows
         known = {feature.name: feature for feature in features or ()}
         for name in known:
             if not any(name in frame.columns for frame in frames.values()):
                 raise InputError(f"features: no table has a column '{name}': check the name")
-        columns = {
-            party: [
-                known.get(name) or draft_feature(name, frame[name], f"table of {party}")
-                for name in frame.columns
-                if name != label
-            ]
-            for party, frame in frames.items()
-        }
+        unknown = {party: frame.drop(*known, strict=False) for party, frame in frames.items()}
+        known |= draft_features(unknown, label, {party: f"table of {party}" for party in frames})
+        columns = {party: [known[name] for name in frame.columns if name != label] for party, frame in frames.items()}
         ports = _free_ports(len(frames) + 1)
         job = job_from_dict(
-            draft_job("fit", columns, label, owner, _ANALYST, parameters, label_range=label_range, ports=ports)
+            draft_job("fit", columns, label, holders, _ANALYST, parameters, label_range=label_range, ports=ports)
         )
         with tempfile.TemporaryDirectory(prefix="veilboost-") as scratch:
             job_file = Path(scratch) / "job.toml"
@@ -173,7 +174,7 @@ class _XORBoost:
         self.ledger_ = run.ledger
         return self
 
-    def _encode_label(self, labels: pl.Series, owner: str) -> pl.Series:
+    def _encode_label(self, labels: pl.Series, where: str) -> pl.Series:
         return labels
 
     def _raw_predictions(self, frame: Any) -> npt.NDArray[np.float32]:
@@ -309,13 +310,14 @@ class XORBoostClassifier(_XORBoost):
         Parameters
         ----------
         parties
-            Name of each owner and its table: a data frame or a path. Owners hold different columns; one holds the
-            label.
+            Name of each owner and its table: a data frame or a path. Owners that have the same columns hold different
+            rows of them; owners of different columns hold the same rows.
         label
             Column with two classes.
         id
             Column that says which rows belong together; rows that not all owners have are left out. Without it all
-            tables must have the same rows in the same order. The caller has all tables, so the join is done in the
+            tables must have the same rows in the same order (an owner of all rows: those of the first of the others,
+            then of the second, and so on). The caller has all tables, so the join is done in the
             clear.
         features
             Kinds and levels of columns; the rest is guessed from the tables.
@@ -345,7 +347,7 @@ class XORBoostClassifier(_XORBoost):
         """Accuracy."""
         return float(np.mean(self.predict(frame) == np.asarray(y)))
 
-    def _encode_label(self, labels: pl.Series, owner: str) -> pl.Series:
+    def _encode_label(self, labels: pl.Series, where: str) -> pl.Series:
         if labels.dtype == pl.String:
             labels = labels.str.strip_chars().replace({"": None})
             numbers = labels.cast(pl.Int64, strict=False)  # CSV cells are text
@@ -354,12 +356,11 @@ class XORBoostClassifier(_XORBoost):
             labels = labels.fill_nan(None)
         if labels.null_count():
             row = int(np.flatnonzero(labels.is_null().to_numpy())[0]) + 1
-            raise DataError(f"table of {owner}: row {row}: the label '{labels.name}' is empty: leave the row out")
+            raise DataError(f"{where}: row {row}: the label '{labels.name}' is empty: leave the row out")
         classes = labels.unique().sort()
         if len(classes) != 2:
             raise DataError(
-                f"table of {owner}: the label '{labels.name}' has {len(classes)} different values: "
-                "two classes are needed"
+                f"{where}: the label '{labels.name}' has {len(classes)} different values: two classes are needed"
             )
         self.classes_ = np.array(classes.to_list())
         return pl.Series(labels.name, labels.to_numpy() == classes[1], dtype=pl.Int64)
@@ -401,73 +402,10 @@ class XORBoostRegressor(_XORBoost):
         return float(1 - residual / np.sum((truth - truth.mean()) ** 2))
 
 
-def _read_all(parties: Mapping[str, Any], label: str, row_id: str | None) -> tuple[dict[str, pl.DataFrame], str]:
-    """All columns of all tables, joined on the id if there is one; and who holds the label."""
-    frames: dict[str, pl.DataFrame] = {}
-    for party, source in parties.items():
-        where = f"table of {party}"
-        source = _with_text_ids(source, row_id)
-        frames[party] = read_columns(source, column_names(source, where), where)
-        if frames[party].height == 0:
-            raise DataError(f"{where}: the table has no rows: give at least one row below the header")
-    if row_id is not None:
-        frames = _align(frames, row_id)
-    counts = {party: frame.height for party, frame in frames.items()}
-    if len(set(counts.values())) > 1:
-        shown = ", ".join(f"{party} has {count}" for party, count in counts.items())
-        raise DataError(f"the tables have different numbers of rows ({shown}): align them, or name a common id column")
-    owners = [party for party, frame in frames.items() if label in frame.columns]
-    if len(owners) != 1:
-        have = f"{len(owners)} tables have" if owners else "no table has"
-        raise InputError(f"label '{label}': {have} this column: exactly one must")
-    return frames, owners[0]
-
-
-def _with_text_ids(source: Any, row_id: str | None) -> Any:
-    """A pandas frame with its whole-number ids as text, since the reader's float64 does not hold all of them."""
-    if (
-        row_id is not None
-        and hasattr(source, "iloc")
-        and row_id in source.columns
-        and getattr(source[row_id].dtype, "kind", "O") in "iu"
-    ):
-        return source.assign(**{row_id: source[row_id].astype("string")})
-    return source
-
-
-def _align(frames: dict[str, pl.DataFrame], row_id: str) -> dict[str, pl.DataFrame]:
-    """Keep the rows whose id all tables have, in the order of the first table."""
-    common: pl.Series | None = None
-    for party, frame in frames.items():
-        where = f"table of {party}"
-        if row_id not in frame.columns:
-            raise DataError(
-                f"{where}: there is no id column '{row_id}': add it, or leave id out if the rows are aligned"
-            )
-        if not is_readable(frame[row_id].dtype):
-            raise DataError(f"{where}: the id column '{row_id}' holds neither text nor numbers: convert it")
-        ids = frame[row_id].cast(pl.String).str.strip_chars().str.replace(r"^(\d+)\.0+$", "$1")  # 17.0 is 17
-        if ids.null_count() or (ids == "").any():
-            raise DataError(f"{where}: the id column '{row_id}' has empty cells: every row needs an id")
-        if ids.is_duplicated().any():
-            row = int(np.flatnonzero(ids.is_duplicated().to_numpy())[1]) + 1
-            raise DataError(f"{where}: row {row}: the id in column '{row_id}' is there twice: keep one row per id")
-        frames[party] = frame.with_columns(ids.alias(row_id))
-        common = ids if common is None else common.filter(common.is_in(ids.to_list()))
-    assert common is not None
-    if len(common) == 0:
-        raise DataError(f"the tables have no id of column '{row_id}' in common: check that they use the same ids")
-    order = common.to_frame(row_id)
-    return {
-        party: order.join(frame, on=row_id, how="left", maintain_order="left").drop(row_id)
-        for party, frame in frames.items()
-    }
-
-
-def _range_of(labels: pl.Series, owner: str) -> tuple[float, float]:
+def _range_of(labels: pl.Series, where: str) -> tuple[float, float]:
     numbers = labels.cast(pl.Float64, strict=False).drop_nulls().drop_nans()
     if len(numbers) == 0:
-        raise DataError(f"table of {owner}: the label '{labels.name}' holds no numbers: choose another label")
+        raise DataError(f"{where}: the label '{labels.name}' holds no numbers: choose another label")
     low, high = float(numbers.min()), float(numbers.max())  # type: ignore[arg-type]
     return (low, high) if low < high else (low - 1.0, high + 1.0)
 

@@ -10,7 +10,7 @@ from tests.processes.support import LABEL, Case, make_case
 
 from veilboost.cli import main
 from veilboost.errors import InputError
-from veilboost.jobs.run import _check_label_spread
+from veilboost.jobs.inputs import _check_label_spread
 from veilboost.trees.parameters import Parameters
 from veilboost.xorboost.objective import LabelUnit
 

@@ -18,6 +18,7 @@ from veilboost.jobs.checkpoint import Checkpoints, digest_of
 from veilboost.jobs.sealed import seal
 from veilboost.mpc.handshake import _common_tree
 from veilboost.mpc.session import Session
+from veilboost.tables.table import Table as OwnTable
 from veilboost.trees.ensemble import Ensemble
 from veilboost.trees.parameters import Parameters
 from veilboost.trees.reference import audit
@@ -241,12 +242,14 @@ def test_continue_where_all_have_been() -> None:
 
 
 def test_another_table_has_another_digest(table: Table) -> None:
-    columns = table.columns(8)
+    def loaded(values: np.ndarray, labels: np.ndarray | None) -> OwnTable:
+        columns = {f.name: np.ascontiguousarray(v) for f, v in zip(table.features, values.T, strict=True)}
+        return OwnTable(len(values), table.features, labels, columns)
+
+    digest = digest_of(loaded(table.values, table.labels))
     other = table.values.copy()
     other[np.isfinite(other[:, 0]), 0] += 1
-    digest = digest_of(columns, table.labels)
-    assert digest == digest_of(table.columns(8), table.labels)
-    assert digest != digest_of(columns, None)
-    assert digest != digest_of(columns, 1 - table.labels)
-    changed = Table(table.features, other, table.owners, table.labels, table.label_owner)
-    assert digest != digest_of(changed.columns(8), table.labels)
+    assert digest == digest_of(loaded(table.values.copy(), table.labels.copy()))
+    assert digest != digest_of(loaded(table.values, None))
+    assert digest != digest_of(loaded(table.values, 1 - table.labels))
+    assert digest != digest_of(loaded(other, table.labels))

@@ -107,13 +107,13 @@ def test_drafted_job_is_a_job() -> None:
         "draft",
         {"north": [Feature("age", CONTINUOUS)], "south": [Feature("er", CATEGORICAL, ("no", "yes"), True)]},
         "cost",
-        "south",
+        ["south"],
         "university",
         {"objective": "reg:squarederror"},
         label_range=(0.0, 9.0),
     )
     job = job_from_dict(drafted)
-    assert job.label_owner == "south"
+    assert job.label_holders == ("south",)
     assert job.data.label_range == (0.0, 9.0)
     assert [str(address) for address in (job.dealer, *(party.address for party in job.parties))] == [
         "127.0.0.1:7100",
@@ -121,7 +121,7 @@ def test_drafted_job_is_a_job() -> None:
         "127.0.0.1:7102",
     ]
     assert job_from_dict(draft_job("d", {"a": job.features[:1], "b": []}, "y", "b", "c", {})).party_names == ("a", "b")
-    with pytest.raises(JobError, match="there are two of that name"):
+    with pytest.raises(JobError, match="it alone has 'y', but only its own rows of 'age'"):
         job_from_dict(draft_job("d", {"a": job.features[:1], "b": job.features[:1]}, "y", "b", "c", {}))
 
 
@@ -190,7 +190,7 @@ def test_train_accepts_what_describe_drafts(
         "TSH measured": (FLAG, False),
         "TBG": (FLAG, True),
     }
-    assert (job.label_owner, job.analyst) == ("laboratory", "university")
+    assert (job.label_holders, job.analyst) == (("laboratory",), "university")
     # The draft's fixed ports may be taken on the machine that tests; its size is cut for speed.
     text = job_to_toml(job).replace("n_estimators = 20", "n_estimators = 1").replace("max_depth = 4", "max_depth = 2")
     for fixed, free in zip(("7100", "7101", "7102"), free_ports(3), strict=True):
@@ -205,8 +205,8 @@ def test_train_accepts_what_describe_drafts(
     ("words", "expected"),
     [
         (["--label", "ill"], "--label ill: no table has this column"),
-        (["--label", "patient"], "--label patient: both clinic and laboratory have this column"),
-        (["--label", "sick"], "[[feature]] 'patient', key 'name': there are two of that name"),
+        (["--label", "sick"], "it alone has 'age', but only its own rows of 'patient'"),
+        (["--label", "sick", "--id", "person"], "--id person: "),
     ],
 )
 def test_describe_refuses(

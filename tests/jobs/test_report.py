@@ -13,6 +13,8 @@ from tests.browser import CHROMIUM, Browser, browser
 from tests.processes.support import make_case, run_roles
 from tests.training import draw_table, train_on_shares
 
+from veilboost.jobs.alignment import Matching, disclosures_of
+from veilboost.jobs.grid import Grid
 from veilboost.jobs.report.charts import COLOURS, bar, columns, learning_curve, legend, stacked_bar
 from veilboost.jobs.report.disclosures import MEANINGS, amount, cautions, known_to_all, learned_nothing, not_disclosed
 from veilboost.jobs.report.page import render, write_report
@@ -275,9 +277,11 @@ def test_every_disclosure_has_words(objective: str) -> None:
     parameters = Parameters(objective=objective, n_estimators=2, max_depth=2, max_bin=4, reveal_gain=True)  # type: ignore[arg-type]
     _, outcome = train_on_shares(table, parameters, 2)
     entries = [entry.to_dict() for entry in outcome.sessions[0].ledger]
-    assert {entry["value"] for entry in entries} == set(MEANINGS)
+    grid = Grid.of({"north": ["a", "b"], "south": ["c"]}, "job", str)
+    matched = disclosures_of(Matching(("north", "south"), grid, ("north",), False), (40,))
+    assert {entry["value"] for entry in entries} | {entry.value for entry in matched} == set(MEANINGS)
     documented = (Path(__file__).parents[2] / "docs" / "leakage.md").read_text(encoding="utf-8")
-    for entry in entries:
+    for entry in [*entries, *(entry.to_dict() for entry in matched)]:
         assert f"| `{entry['value']}` |" in documented
         assert len(entry["shape"]) == len(MEANINGS[entry["value"]].dimensions) + MEANINGS[entry["value"]].bits
     assert [amount(entry) for entry in entries] == [

@@ -107,8 +107,8 @@ class Job:
             job.now.opened[here.name, here.tree] += found
             return found
 
-        def exchanged(self: OwnerSession, value: Any) -> Any:
-            found = exchange(self, value)
+        def exchanged(self: OwnerSession, value: Any, wanted: Any = None) -> Any:
+            found = exchange(self, value, wanted)
             job.now.opened[here.name, here.tree].append(found.total)
             return found
 

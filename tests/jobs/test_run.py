@@ -12,6 +12,7 @@ from tests.processes.support import Case, draw_rows, make_case, run_roles
 
 from veilboost.errors import DataError, InputError, PeerMismatch
 from veilboost.jobs.certificates import load_storage_key
+from veilboost.jobs.inputs import training_task
 from veilboost.jobs.model_share import load_share
 from veilboost.jobs.run import (
     RESULTS,
@@ -21,7 +22,6 @@ from veilboost.jobs.run import (
     run_analyst,
     run_party,
     settings,
-    training_task,
     write_json,
 )
 from veilboost.jobs.spec import DEALER
@@ -44,7 +44,7 @@ def join_shares(case: Case, out: Path) -> Ensemble:
         values[name] = words.copy()
         for other in shares[1:]:
             values[name] = values[name] ^ other[name] if name in ("cuts", "splits") else values[name] + other[name]
-    return rebuild(training_task(job, case.rows.height), values)
+    return rebuild(training_task(job, [case.rows.height]), values)
 
 
 def dumps(model: Ensemble, folder: Path) -> str:

@@ -93,14 +93,14 @@ def test_load_job(tmp_path: Path) -> None:
     )
     assert job.party_names == ("north", "insurer")
     assert job.roles == ("north", "insurer", "dealer", "university")
-    assert job.label_owner == "north"
+    assert job.label_holders == ("north",)
     assert job.label_spec == LabelSpec("ms", "binary:logistic", None)
-    assert job.owner_of("prior drugs") == job.owner_of(job.features[1]) == "insurer"
+    assert job.holders_of("prior drugs") == job.holders_of(job.features[1]) == ("insurer",)
     assert [feature.name for feature in job.features_of("north")] == ["age", "referral"]
     assert job.features_of(job.parties[1]) == (job.features[1],)
     assert job.party("insurer").address == Address(host="127.0.0.1", port=7102)
     assert (job.dealer.host, job.dealer.port, str(job.dealer)) == ("127.0.0.1", 7100, "127.0.0.1:7100")
-    for wrong in (job.owner_of, job.features_of, job.party):
+    for wrong in (job.holders_of, job.features_of, job.party):
         with pytest.raises(KeyError):
             wrong("nobody")
 
@@ -208,7 +208,10 @@ BAD: list[tuple[Change, str, str]] = [
     (lambda t: t["job"].update(method="mpc"), "[job], key 'method'", '"smpc"'),
     (lambda t: t["model"].update(max_dept=3), "[model]", "did you mean max_depth?"),
     (lambda t: t["model"].update(max_depth=30), "[model]", "1 to 10"),
-    (lambda t: t["data"].update(id="patient"), "[data], key 'id'", "align the rows of all tables and remove the key"),
+    (lambda t: t["data"].update(id="ms"), "[data], key 'id'", "'ms' is the label too"),
+    (lambda t: t["data"].update(id="age"), "[data], key 'id'", "'age' is a [[feature]] too"),
+    (lambda t: t["data"].update(join="left"), "[data], key 'join'", "name its column with id"),
+    (lambda t: t["data"].update(id="patient", join="outer"), "[data], key 'join'", "must be"),
     (lambda t: t["data"].update(weight="w"), "[data], key 'weight'", "not available"),
     (lambda t: t["data"].update(weight_range=[0, 1]), "[data], key 'weight_range'", "not available"),
     (lambda t: t["data"].update(lable="ms"), "[data]", "unknown key 'lable': did you mean 'label'?"),
@@ -254,8 +257,8 @@ BAD: list[tuple[Change, str, str]] = [
     (lambda t: t["party"][0].update(columns="age"), "[[party]] 'north', key 'columns'", "must be a list"),
     (lambda t: t["party"][0]["columns"].append("age"), "[[party]] 'north', key 'columns'", "'age' is listed twice"),
     (lambda t: t["party"][0]["columns"].append("bmi"), "[[party]] 'north', key 'columns'", "neither the label nor"),
-    (lambda t: t["party"][1]["columns"].append("age"), "[[party]] 'insurer', key 'columns'", "split by rows are not"),
-    (lambda t: t["party"][1]["columns"].append("ms"), "[[party]] 'insurer', key 'columns'", "split by rows are not"),
+    (lambda t: t["party"][1]["columns"].append("age"), "[[party]] 'north', key 'columns'", "it alone has 'referral'"),
+    (lambda t: t["party"][1]["columns"].append("ms"), "[[party]] 'north', key 'columns'", "it alone has 'referral'"),
     (lambda t: t["dealer"].update(port=1), "[dealer]", "unknown key 'port'"),
 ]
 

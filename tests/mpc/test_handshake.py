@@ -54,8 +54,8 @@ class Speaking:
 def test_all_agree_on_context_and_rows() -> None:
     names = [*owner_names(3), DEALER, "analyst"]
     meetings = meet(names, dict.fromkeys(owner_names(3), 7))
-    assert len({(meeting.context, meeting.rows) for meeting in meetings.values()}) == 1
-    assert meetings["analyst"].rows == 7
+    assert len({(meeting.context, meeting.block_rows) for meeting in meetings.values()}) == 1
+    assert meetings["analyst"].block_rows == (7,)
     assert len(meetings["analyst"].context) == 32
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.grids import GridTable, train_on_grid
 from tests.network import ANALYST, DEALER, owner_names
 from tests.training import EVERY_KIND, Table, draw_table, train_on_shares
 
@@ -52,7 +53,7 @@ def datasets(objective: str) -> Iterator[tuple[str, Table]]:
     yield "other numbers", replace(first, values=np.where(numeric, wide, first.values).astype(np.float32))
 
 
-def trace(table: Table, parameters: Parameters, monkeypatch: pytest.MonkeyPatch) -> Any:
+def trace(table: Table | GridTable, parameters: Parameters, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Sizes of all frames in order between every two participants, the correlations of each, rounds and ledgers."""
     names: dict[str, list[str]] = defaultdict(list)
     lock = threading.Lock()
@@ -65,7 +66,10 @@ def trace(table: Table, parameters: Parameters, monkeypatch: pytest.MonkeyPatch)
             return original(self, correlation)
 
         monkeypatch.setattr(kind, "correlate", correlate)
-    _, outcome = train_on_shares(table, parameters, OWNERS, record=True)
+    if isinstance(table, GridTable):
+        _, outcome = train_on_grid(table, parameters, OWNERS, record=True)
+    else:
+        _, outcome = train_on_shares(table, parameters, OWNERS, record=True)
     monkeypatch.undo()
     everybody = [*owner_names(OWNERS), DEALER, ANALYST]
     sizes = {
@@ -96,6 +100,24 @@ def test_messages_depend_on_public_facts_only(objective: str, monkeypatch: pytes
     sizes, names, *_ = expected
     assert sum(map(len, sizes.values())) > 500
     assert len({tuple(each) for each in names.values()}) == 1  # the dealer and all owners alike
+    for name, found in traces.items():
+        assert found == expected, name
+
+
+@pytest.mark.parametrize("split", ["rows", "rows and columns"])
+def test_messages_of_grids_depend_on_public_facts_only(split: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also not on whose cuts coincide, or on how the values of two owners compare."""
+    everybody = (0, 1, 2) if split == "rows" else (0, 1)
+    blocks = (20, 30, 40) if split == "rows" else (50, 40)
+
+    def grid(table: Table) -> GridTable:
+        owners = tuple((2,) if split != "rows" and number % 2 else everybody for number in range(len(EVERY_KIND)))
+        return GridTable(table.features, table.values, owners, blocks, table.labels, everybody)
+
+    parameters = Parameters(n_estimators=1, max_depth=2, max_bin=8)
+    traces = {name: trace(grid(table), parameters, monkeypatch) for name, table in datasets("binary:logistic")}
+    expected = traces.pop("drawn")
+    assert sum(map(len, expected[0].values())) > 500
     for name, found in traces.items():
         assert found == expected, name
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import polars as pl
 import typer
 
 from veilboost.cli.options import Data, tables
 from veilboost.errors import InputError
-from veilboost.jobs.draft import draft_feature, draft_job, fits_classification
+from veilboost.jobs.draft import draft_features, draft_job, fits_classification
 from veilboost.jobs.spec import job_from_dict, job_to_toml
 from veilboost.tables.reading import column_names, read_columns
-from veilboost.tables.schema import Feature
 
 _PARAMETERS = {"objective": "binary:logistic", "n_estimators": 20, "max_depth": 4, "learning_rate": 0.3, "max_bin": 64}
 
@@ -26,28 +26,29 @@ def describe(
     label: Annotated[str, typer.Option("--label", metavar="COLUMN", help="The column to predict.")],
     out: Annotated[Path, typer.Option("--out", metavar="JOB.toml", help="Where the draft goes.")],
     data: Data = None,
-    row_id: Annotated[str | None, typer.Option("--id", metavar="COLUMN", help="A column to leave out: the id.")] = None,
+    row_id: Annotated[
+        str | None,
+        typer.Option("--id", metavar="COLUMN", help="The column by which rows of different tables belong together."),
+    ] = None,
     analyst: Annotated[str, typer.Option("--analyst", metavar="NAME", help="Who gets the model.")] = "analyst",
 ) -> None:
     """Draft a job file from samples of all parties' tables: kinds, levels, columns with empty cells."""
     if out.exists():
         raise InputError(f"{out}: is there already: choose another file with --out, or move it away")
-    drafts: dict[str, list[Feature]] = {}
-    owner: str | None = None
-    classes = True
-    for party, file in tables(data).items():
-        names = [name for name in column_names(file, str(file)) if name != row_id]
-        if label in names:
-            if owner is not None:
-                raise InputError(f"--label {label}: both {owner} and {party} have this column: leave it in one table")
-            owner = party
-        frame = read_columns(file, names, str(file))
-        if owner == party:
-            classes = fits_classification(label, frame[label], str(file))
-        drafts[party] = [draft_feature(name, frame[name], str(file)) for name in frame.columns if name != label]
-    if owner is None:
+    files = tables(data)
+    frames: dict[str, pl.DataFrame] = {}
+    for party, file in files.items():
+        names = column_names(file, str(file))
+        if row_id is not None and row_id not in names:
+            raise InputError(f"--id {row_id}: {file} has no such column: check the name, or leave --id out")
+        frames[party] = read_columns(file, [name for name in names if name != row_id], str(file))
+    holders = [party for party, frame in frames.items() if label in frame.columns]
+    if not holders:
         raise InputError(f"--label {label}: no table has this column: check the name, and give every table with --data")
-    job = job_from_dict(draft_job(out.stem, drafts, label, owner, analyst, _PARAMETERS))
+    classes = all([fits_classification(label, frames[party][label], str(files[party])) for party in holders])
+    features = draft_features(frames, label, {party: str(file) for party, file in files.items()})
+    drafts = {party: [features[name] for name in frame.columns if name != label] for party, frame in frames.items()}
+    job = job_from_dict(draft_job(out.stem, drafts, label, holders, analyst, _PARAMETERS, row_id=row_id))
     try:
         out.write_text(job_to_toml(job), encoding="utf-8")
     except OSError as error:

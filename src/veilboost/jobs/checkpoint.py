@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from veilboost.errors import InputError
 from veilboost.jobs.sealed import Arrays, seal, unseal
-from veilboost.tables.binning import BinnedColumn
+from veilboost.tables.table import Table
 from veilboost.xorboost.state import from_arrays, to_arrays
 from veilboost.xorboost.train import TrainingState, TrainingTask
 
@@ -38,7 +36,7 @@ class Checkpoints:
     key
         The owner's storage key.
     job_hash, owner, table
-        What they are bound to: job, owner, and the digest of the owner's binned table.
+        What they are bound to: job, owner, and the digest of the owner's table.
     """
 
     directory: Path
@@ -96,13 +94,13 @@ class Checkpoints:
         return b"veilboost checkpoint %d " % number + self.job_hash + self.table + self.owner.encode()
 
 
-def digest_of(columns: Sequence[BinnedColumn | None], labels: npt.NDArray[np.float64] | None) -> bytes:
-    """SHA-256 of an owner's bins, cuts and labels: a checkpoint is of no use with another table."""
+def digest_of(table: Table) -> bytes:
+    """SHA-256 of an owner's cells, labels and ids: a checkpoint is of no use with another table."""
     digest = hashlib.sha256()
-    for column in columns:
-        if column is not None:
-            for array in (column.bins, column.cuts, column.valid):
-                digest.update(np.ascontiguousarray(array).tobytes())
-    if labels is not None:
-        digest.update(labels.tobytes())
+    for feature in table.features:
+        digest.update(table.values(feature.name).tobytes())
+    if table.label is not None:
+        digest.update(table.label.tobytes())
+    for one in table.ids:
+        digest.update(hashlib.sha256(one.encode()).digest())
     return digest.digest()

@@ -95,32 +95,64 @@ def _refuse_unreadable(name: str, cells: pl.Series, where: str) -> None:
         )
 
 
+def draft_features(frames: Mapping[str, pl.DataFrame], label: str, where: Mapping[str, str]) -> dict[str, Feature]:
+    """Draft every column but the label, by name; a column that several tables have from the cells of all of them.
+
+    Parameters
+    ----------
+    where
+        What messages call the table of each party.
+    """
+    cells: dict[str, list[tuple[str, pl.Series]]] = {}
+    for party, frame in frames.items():
+        for name in frame.columns:
+            if name != label:
+                _refuse_unreadable(name, frame[name], where[party])
+                cells.setdefault(name, []).append((party, frame[name]))
+    return {
+        name: draft_feature(name, pool_cells([part for _, part in parts]), " and ".join(where[p] for p, _ in parts))
+        for name, parts in cells.items()
+    }
+
+
+def pool_cells(parts: Sequence[pl.Series]) -> pl.Series:
+    """Cells of one column from several tables, as text where their types differ."""
+    types = {part.dtype for part in parts}
+    if len(types) > 1:
+        if all(one.is_numeric() or one == pl.Null for one in types):
+            parts = [part.cast(pl.Float64) for part in parts]
+        else:
+            parts = [part.cast(pl.String) for part in parts]
+    return pl.concat(parts)
+
+
 def draft_job(
     name: str,
     tables: Mapping[str, Sequence[Feature]],
     label: str,
-    label_owner: str,
+    label_holders: Sequence[str],
     analyst: str,
     parameters: Mapping[str, Any],
     label_range: tuple[float, float] | None = None,
     ports: Sequence[int] | None = None,
+    row_id: str | None = None,
 ) -> dict[str, Any]:
     """The content of a job file for the given tables, on loopback; `jobs.spec.job_from_dict` checks it."""
     ports = ports or range(FIRST_PORT, FIRST_PORT + len(tables) + 1)
-    data: dict[str, Any] = {"label": label}
+    data: dict[str, Any] = {"label": label} if row_id is None else {"id": row_id, "label": label}
     if label_range is not None:
         data["label_range"] = list(label_range)
-    features = [feature for columns in tables.values() for feature in columns]
+    features = {feature.name: feature for columns in tables.values() for feature in columns}
     return {
         "job": {"name": name, "method": "smpc", "analyst": analyst},
         "model": dict(parameters),
         "data": data,
-        "feature": [_entry(feature) for feature in features],
+        "feature": [_entry(feature) for feature in features.values()],
         "party": [
             {
                 "name": party,
                 "address": f"127.0.0.1:{port}",
-                "columns": [feature.name for feature in columns] + [label] * (party == label_owner),
+                "columns": [feature.name for feature in columns] + [label] * (party in label_holders),
             }
             for (party, columns), port in zip(tables.items(), ports[1:], strict=True)
         ],

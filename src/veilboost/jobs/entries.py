@@ -13,6 +13,9 @@ from veilboost.tables.schema import Feature, Kind
 
 MAX_LEVELS: Final = 4096
 
+#: Which rows are trained on: those that all parties have, or all of the label's holder.
+JOINS: Final = ("inner", "left")
+
 #: Names that stand for something else in a job or among its certificates.
 RESERVED_NAMES: Final = ("dealer", "ca", "certs")
 
@@ -21,7 +24,6 @@ _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252})")
 
 #: Keys that later versions will know, and what to do until then.
 _NOT_AVAILABLE: Final = {
-    "id": "joining rows by an id is not available in this version: align the rows of all tables and remove the key",
     "weight": "sample weights are not available in this version: remove the key",
     "weight_range": "sample weights are not available in this version: remove the key",
     "aggregator": 'method = "federated" is not available in this version: remove the [[aggregator]] tables',
@@ -137,8 +139,17 @@ class DataEntry(_Entry):
 
     label: str
     label_range: Annotated[tuple[float, float], BeforeValidator(lambda pair: _as_tuple(pair))] | None = None
+    id: str | None = None
+    join: str | None = None
 
-    _name = field_validator("label")(_check_column_name)
+    _name = field_validator("label", "id")(_check_column_name)
+
+    @field_validator("join")
+    @classmethod
+    def _known(cls, join: str) -> str:
+        if join not in JOINS:
+            raise ValueError(f"must be {' or '.join(repr(known) for known in JOINS)}")
+        return join
 
 
 class FeatureEntry(_Entry):

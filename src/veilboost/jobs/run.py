@@ -21,38 +21,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from veilboost.errors import InputError, ParticipantError, ProtocolError
+from veilboost.jobs.alignment import align
 from veilboost.jobs.certificates import load_storage_key, load_tls
 from veilboost.jobs.checkpoint import Checkpoints, digest_of
+from veilboost.jobs.inputs import bin_columns, disclosed_by_matching, matching, read_table, training_task
 from veilboost.jobs.model_share import save_share
 from veilboost.jobs.report.page import write_report
 from veilboost.jobs.spec import DEALER, Job
-from veilboost.mpc.handshake import Meeting, dealer_session, greet, owner_session
+from veilboost.mpc.handshake import Meeting, announce_rows, dealer_session, greet, hear_rows, owner_session
 from veilboost.mpc.ledger import Disclosure
 from veilboost.mpc.phases import PhaseTotal
 from veilboost.mpc.transport.connect import connect, listen
 from veilboost.mpc.transport.tls import RECONNECT_SECONDS, TlsTransport
-from veilboost.tables.binning import bin_column
 from veilboost.tables.reading import Source
-from veilboost.tables.table import load_table
 from veilboost.trees.ensemble import Ensemble
 from veilboost.trees.xgboost_json import save_model
 from veilboost.version import __version__
-from veilboost.xorboost.candidates import CandidateSpace
 from veilboost.xorboost.reveal import receive_reveal, received_by, reveal_to
 from veilboost.xorboost.state import hollow_state
-from veilboost.xorboost.train import TrainingState, TrainingTask, train
+from veilboost.xorboost.train import TrainingState, train
 
 #: How long a role waits for the others, unless told otherwise.
 WAIT_SECONDS = 600.0
 
 #: What a role or `veilboost train` may write, apart from certificates.
 RESULTS = ("model.json", "model.share", "report.json", "ledger.json", "report.html")
-
-#: How much wider than the labels `label_range` may be.
-_WIDEST_RANGE = 1000
 
 #: What the analyst tells the owners when the model is on its disk.
 _SAVED = b"saved"
@@ -174,33 +169,29 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
     """
     job = role.job
     role.on_phase("reading the table")
-    table = load_table(
-        source,
-        features=job.features_of(role.name),
-        label=job.label_spec if job.label_owner == role.name else None,
-        name_for_errors=where,
-    )
-    task = training_task(job, table.rows)
-    _ = task.scales  # refuses more rows than the fixed-point range allows
-    if table.label is not None and job.data.label_range is not None:
-        _check_label_spread(table.label, job.data.label_range, where)
-    own = {feature.name for feature in job.features_of(role.name)}
-    columns = [
-        bin_column(feature, table.values(feature.name), job.parameters.max_bin) if feature.name in own else None
-        for feature in job.features
-    ]
+    table = read_table(job, role.name, source, where)
     key = load_storage_key(role.certificates, role.name)
     if role.name == job.analyst and role.out is None:
         raise InputError(f"{role.name} is the analyst too: add --out DIR, where the model goes")
     directory = _folder(role)
     checkpoints = None
     if directory is not None:
-        checkpoints = Checkpoints(directory, key, job.job_hash(), role.name, digest_of(columns, table.label))
+        checkpoints = Checkpoints(directory, key, job.job_hash(), role.name, digest_of(table))
     elif role.resume:
         raise InputError("--resume needs --out DIR, the folder with the checkpoints")
     offered = checkpoints.epochs() if checkpoints is not None and role.resume else None
     with _meeting(role, table.rows, offered) as (transport, meeting, outcome):
+        block_rows = meeting.block_rows
+        if job.data.id is not None:
+            role.on_phase("matching rows by id")
+            alignment = align(transport, matching(job), table.ids, key, job.job_hash())
+            block_rows, table = alignment.block_rows, table.at(alignment.rows)
+            announce_rows(transport, [name for name in job.roles if name not in job.party_names], block_rows)
+        outcome.rows = sum(block_rows)
+        task = training_task(job, block_rows)
+        columns = bin_columns(job, task, role.name, table)
         session = owner_session(transport, job.party_names, DEALER, meeting)
+        session.ledger += disclosed_by_matching(job, block_rows)
         session.phases.on_enter = role.on_phase
         state, keep = None, _forget
         if checkpoints is not None:
@@ -230,8 +221,11 @@ def run_dealer(role: Role) -> Outcome:
     job = role.job
     directory = _folder(role)
     with _meeting(role, None) as (transport, meeting, outcome):
-        task = training_task(job, meeting.rows)
+        block_rows = meeting.block_rows or hear_rows(transport, job.party_names, job.grid.blocks)
+        outcome.rows = sum(block_rows)
+        task = training_task(job, block_rows)
         session = dealer_session(transport, job.party_names, meeting)
+        session.ledger += disclosed_by_matching(job, block_rows)
         session.phases.on_enter = role.on_phase
         state = hollow_state(task, meeting.trees_done) if meeting.trees_done else None
         forest = train(session, task, [None] * len(job.features), None, _timed(role, outcome), state=state)
@@ -247,10 +241,12 @@ def run_analyst(role: Role) -> Outcome:
     job = role.job
     directory = _folder(role)
     with _meeting(role, None) as (transport, meeting, outcome):
-        task = training_task(job, meeting.rows)
+        block_rows = meeting.block_rows or hear_rows(transport, job.party_names, job.grid.blocks)
+        outcome.rows = sum(block_rows)
+        task = training_task(job, block_rows)
         role.on_phase("waiting for the model")
         outcome.model = receive_reveal(transport, job.party_names, task)
-        outcome.ledger = received_by(job.analyst, task)
+        outcome.ledger = [*disclosed_by_matching(job, block_rows), *received_by(job.analyst, task)]
         _keep_model(role, outcome, transport, job.party_names)
     _write(role, directory, outcome)
     return outcome
@@ -259,16 +255,6 @@ def run_analyst(role: Role) -> Outcome:
 def _keep(checkpoints: Checkpoints, epoch: bytes, state: TrainingState) -> None:
     with _writing(checkpoints.directory):
         checkpoints.keep(state, epoch)
-
-
-def _check_label_spread(labels: npt.NDArray[np.float64], label_range: tuple[float, float], where: str) -> None:
-    """Refuse labels that fixed point would hardly tell apart."""
-    spread = float(labels.max() - labels.min())
-    if 0 < spread * _WIDEST_RANGE < label_range[1] - label_range[0]:
-        raise InputError(
-            f"{where}: label_range in the job file is over {_WIDEST_RANGE} times as wide as the labels: "
-            "narrow it, or the model will be coarse"
-        )
 
 
 def _keep_model(role: Role, outcome: Outcome, transport: TlsTransport, owners: Sequence[str]) -> None:
@@ -284,15 +270,8 @@ def _forget(state: TrainingState) -> None:
     """Keep no checkpoint."""
 
 
-def training_task(job: Job, rows: int) -> TrainingTask:
-    """The public task of a job on tables of `rows` rows."""
-    owners = [job.party_names.index(job.owner_of(feature)) for feature in job.features]
-    space = CandidateSpace.of(job.features, owners, rows, job.parameters.max_bin)
-    return TrainingTask(space, job.party_names.index(job.label_owner), job.parameters, job.data.label_range)
-
-
 def peak_memory() -> int:
-    """The most memory, in bytes, that this program has held; where the kernel does not say, the process before it too."""
+    """The most memory, in bytes, that this program has held; where the kernel does not say, also what began it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("VmHWM:"):
@@ -348,8 +327,15 @@ def _meeting(
     outcome = Outcome(role.name)
     try:
         role.on_phase("greeting the others")
-        meeting = greet(transport, job.party_names, job.job_hash(), rows, checkpoints)
-        outcome.rows = meeting.rows
+        meeting = greet(
+            transport,
+            job.party_names,
+            job.job_hash(),
+            rows if job.data.id is None else None,
+            checkpoints,
+            block_of=job.grid.block_of,
+            aligned=job.data.id is None,
+        )
         yield transport, meeting, outcome
     except BaseException as error:
         # What is wrong here may name files of this machine; only what concerns the peers goes to them.

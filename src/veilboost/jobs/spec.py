@@ -4,13 +4,13 @@
 
     [job]         name, method, analyst
     [model]       parameters, see `veilboost.trees.parameters`
-    [data]        label, label_range
+    [data]        id, join, label, label_range
     [[feature]]   name, kind, levels, missing
     [[party]]     name, address, columns
     [dealer]      address
 
-`load_job` checks the file completely; everything after it may rely on the promises of `Job`. In this version the
-rows of all tables are aligned and every column is held whole by one party.
+`load_job` checks the file completely; everything after it may rely on the promises of `Job`. Who holds which rows of
+which columns is worked out in `veilboost.jobs.grid`.
 """
 
 import hashlib
@@ -34,6 +34,7 @@ from veilboost.jobs.entries import (
     check_keys,
     read_entry,
 )
+from veilboost.jobs.grid import Grid
 from veilboost.tables.schema import Feature
 from veilboost.tables.table import LabelSpec
 from veilboost.trees.parameters import Parameters, parameters_from
@@ -45,12 +46,26 @@ DEALER = "dealer"
 
 
 class DataSpec(BaseModel):
-    """The label, and the public bounds that fix its fixed-point scale (None for classification)."""
+    """Which columns say what.
+
+    Attributes
+    ----------
+    label
+        What is predicted.
+    label_range
+        Public bounds that fix its fixed-point scale; None for classification.
+    id
+        The column by which parties find their common rows; None where rows belong together as they are.
+    join
+        "inner": only rows that all parties have; "left": all rows of the label's holder.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     label: str
     label_range: tuple[float, float] | None = None
+    id: str | None = None
+    join: str = "inner"
 
 
 class Job(BaseModel):
@@ -69,7 +84,10 @@ class Job(BaseModel):
     features
         In the order of the job file, which is the order of features in the model.
     parties
-        Data owners, 2 to 64, in the order of the job file. Every feature and the label is in `columns` of exactly one.
+        Data owners, 2 to 64, in the order of the job file. Every feature and the label is in `columns` of one of them,
+        or of one for each block of rows.
+    grid
+        Which rows of which columns each party holds.
     dealer
         Address that the dealer listens on.
     """
@@ -84,6 +102,7 @@ class Job(BaseModel):
     features: tuple[Feature, ...]
     parties: tuple[Party, ...]
     dealer: Address
+    grid: Grid
     _hash: bytes = PrivateAttr(default=b"")
 
     def job_hash(self) -> bytes:
@@ -101,14 +120,15 @@ class Job(BaseModel):
         return (*self.party_names, DEALER, *others)
 
     @property
-    def label_owner(self) -> str:
-        """Name of the party that holds the label."""
-        return self.owner_of(self.data.label)
+    def label_holders(self) -> tuple[str, ...]:
+        """Names of the parties that hold the label: one for all rows, or one for each block of rows."""
+        return self.holders_of(self.data.label)
 
     @property
     def label_spec(self) -> LabelSpec:
         """What `veilboost.tables.table.load_table` needs to check the label."""
-        return LabelSpec(self.data.label, self.parameters.objective, self.data.label_range)
+        whole = len(self.label_holders) == 1
+        return LabelSpec(self.data.label, self.parameters.objective, self.data.label_range, whole)
 
     def party(self, name: str) -> Party:
         """The party of that name; KeyError when there is none."""
@@ -117,13 +137,13 @@ class Job(BaseModel):
                 return party
         raise KeyError(name)
 
-    def owner_of(self, column: str | Feature) -> str:
-        """Name of the party that holds a feature or the label; KeyError when it is neither."""
+    def holders_of(self, column: str | Feature) -> tuple[str, ...]:
+        """Names of the parties that hold a feature or the label: one for all rows, or one for each block of rows.
+
+        KeyError when it is neither.
+        """
         name = column.name if isinstance(column, Feature) else column
-        for party in self.parties:
-            if name in party.columns:
-                return party.name
-        raise KeyError(name)
+        return tuple(self.parties[position].name for position in self.grid.holders[name])
 
     def features_of(self, party: str | Party) -> tuple[Feature, ...]:
         """The features that a party holds, in the order of the job; KeyError when there is no such party."""
@@ -168,7 +188,10 @@ def job_to_toml(job: Job) -> str:
     always = ("objective", "n_estimators", "max_depth", "learning_rate", "max_bin")
     given = job.parameters.model_dump(exclude_defaults=True, exclude_none=True)
     model = {name: getattr(job.parameters, name) for name in always} | given
-    data: dict[str, object] = {"label": job.data.label}
+    data: dict[str, object] = {} if job.data.id is None else {"id": job.data.id}
+    data["label"] = job.data.label
+    if job.data.join != "inner":
+        data["join"] = job.data.join
     if job.data.label_range is not None:
         data["label_range"] = job.data.label_range
     lines = _table("[job]", {"name": job.name, "method": job.method, "analyst": job.analyst})
@@ -223,15 +246,22 @@ def _check(tables: Mapping[str, Any], where: str) -> Job:
     _check_label(data, parameters, features, where)
     _check_participants(job.analyst, parties, dealer.address, where)
     _check_columns(data.label, features, parties, where)
+    _check_id(data, features, parties, where)
+    grid = Grid.of(
+        {party.name: party.columns for party in parties},
+        where,
+        lambda name: f"{where}: [[party]] '{name}', key 'columns'",
+    )
     return Job(
         name=job.name,
         method=job.method,
         analyst=job.analyst,
         parameters=parameters,
-        data=DataSpec(label=data.label, label_range=data.label_range),
+        data=DataSpec(label=data.label, label_range=data.label_range, id=data.id, join=data.join or "inner"),
         features=features,
         parties=parties,
         dealer=dealer.address,
+        grid=grid,
     )
 
 
@@ -273,6 +303,32 @@ def _check_label(data: DataEntry, parameters: Parameters, features: Sequence[Fea
         raise JobError(f"{at}: must be two finite numbers, the lower one first")
 
 
+def _check_id(data: DataEntry, features: Sequence[Feature], parties: Sequence[Party], where: str) -> None:
+    at = f"{where}: [data], key"
+    if data.id is None:
+        if data.join is not None:
+            raise JobError(f"{at} 'join': rows are joined by an id: name its column with id = \"...\", or remove join")
+        return
+    if data.id == data.label or any(feature.name == data.id for feature in features):
+        other = "the label" if data.id == data.label else "a [[feature]]"
+        raise JobError(f"{at} 'id': '{data.id}' is {other} too: the id says which rows belong together and no more")
+    for party in parties:
+        if data.id in party.columns:
+            raise JobError(
+                f"{where}: [[party]] '{party.name}', key 'columns': '{data.id}' is the id, which every table has: "
+                "remove it from the list"
+            )
+    if data.join == "left":
+        holders = {party.name for party in parties if data.label in party.columns}
+        for feature in features:
+            elsewhere = any(feature.name in party.columns for party in parties if party.name not in holders)
+            if elsewhere and not feature.missing:
+                raise JobError(
+                    f"{at} 'join': with \"left\", cells of '{feature.name}' are empty in rows that its party lacks: "
+                    "declare it with missing = true"
+                )
+
+
 def _check_participants(analyst: str, parties: Sequence[Party], dealer: Address, where: str) -> None:
     if len(parties) < 2:
         raise JobError(f"{where}: there is only one [[party]]: add another, two data owners are the least")
@@ -310,21 +366,16 @@ def _check_columns(label: str, features: Sequence[Feature], parties: Sequence[Pa
         if feature.name in names:
             raise JobError(f"{where}: [[feature]] '{feature.name}', key 'name': there are two of that name: rename one")
         names.add(feature.name)
-    owners: dict[str, str] = {}
+    owners: set[str] = set()
     for party in parties:
         at = f"{where}: [[party]] '{party.name}', key 'columns'"
         for column in party.columns:
-            if column in owners:
-                raise JobError(
-                    f"{at}: '{column}' is held by '{owners[column]}' too: tables split by rows are not supported in "
-                    "this version, each column needs exactly one party"
-                )
             if column != label and column not in names:
                 raise JobError(
                     f"{at}: '{column}' is neither the label nor a [[feature]]: add a [[feature]] of that name, "
                     "or remove it (columns that are not listed are ignored)"
                 )
-            owners[column] = party.name
+            owners.add(column)
     if label not in owners:
         raise JobError(f"{where}: [data], key 'label': no party has '{label}' in its columns: add it to its holder's")
     for feature in features:

@@ -66,9 +66,10 @@ class DealerSession(Session):
     def open_masked(self, *openings: Opening) -> list[Words]:
         self._no_shares()
 
-    def exchange_masked(self, value: Shared) -> Exchanged:
+    def exchange_masked(self, value: Shared, wanted: Sequence[slice] | None = None) -> Exchanged:
+        wanted = wanted or [slice(None)] * len(self.owners)
         streams = self.streams(self.next_number())
-        return Exchanged(value, None, [stream.words(*value.shape) for stream in streams.values()])
+        return Exchanged(value, None, [stream.words(*value.shape) for stream in streams.values()], wanted, None)
 
     def pass_masked(self, sender: int, receivers: Sequence[int], payload: Octets | None, size: int) -> Octets | None:
         return None

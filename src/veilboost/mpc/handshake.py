@@ -22,6 +22,8 @@ from veilboost.mpc.session import OwnerSession
 from veilboost.mpc.transport.base import LARGEST_GREETING, Octets, Transport
 from veilboost.version import __version__
 
+_MOST_ROWS = 1 << 40
+
 
 @dataclass(frozen=True)
 class Greeting:
@@ -36,7 +38,7 @@ class Greeting:
     nonce
         32 fresh random bytes, hexadecimal.
     rows
-        Rows of an owner's table; None for others.
+        Rows of an owner's table; None for others, and where owners find their common rows after the greeting.
     version
         Of veilboost.
     checkpoints
@@ -78,14 +80,14 @@ class Meeting:
     ----------
     context
         Hash of job and epoch: what all keys of this run are bound to.
-    rows
-        Rows of every owner's table.
+    block_rows
+        Rows of each block; none where owners find their common rows after the greeting.
     trees_done
         After how many trees all continue; 0 at a start from the beginning.
     """
 
     context: bytes
-    rows: int
+    block_rows: tuple[int, ...]
     trees_done: int = 0
 
 
@@ -95,11 +97,20 @@ def greet(
     job_hash: bytes,
     rows: int | None,
     checkpoints: Mapping[int, str] | None = None,
+    *,
+    block_of: Sequence[int | None] | None = None,
+    aligned: bool = True,
 ) -> Meeting:
     """Exchange greetings with all peers.
 
     Parameters
     ----------
+    rows
+        Of this owner's table; None elsewhere, and everywhere unless `aligned`.
+    block_of
+        Of every owner the block whose rows it holds, None if it holds all; by default all hold all.
+    aligned
+        Whether the rows of the tables belong together as they are.
     checkpoints
         At an owner that wants to continue: the epoch of its checkpoint after each tree.
 
@@ -125,7 +136,7 @@ def greet(
     for peer in transport.peers:
         _compare(own, greetings[peer])
     counts = {name: greetings[name].rows for name in owners}
-    rows_known = _agreed_rows(counts)
+    block_rows = _agreed_rows(counts, block_of or [None] * len(counts)) if aligned else ()
     epoch = hashlib.sha256()
     for name in sorted(greetings):
         epoch.update(f"{name} {greetings[name].nonce}\n".encode())
@@ -135,7 +146,32 @@ def greet(
     for peer in transport.peers:
         if not compare_digest(transport.receive(peer, len(context)).tobytes(), context):
             raise PeerMismatch(f"{peer} has met other participants than {own.name}: restart all of them")
-    return Meeting(context, rows_known, _common_tree({name: greetings[name].checkpoints for name in owners}))
+    return Meeting(context, block_rows, _common_tree({name: greetings[name].checkpoints for name in owners}))
+
+
+def announce_rows(transport: Transport, receivers: Sequence[str], block_rows: Sequence[int]) -> None:
+    """An owner tells those who are none how many rows each block has, where that was not known at the greeting."""
+    message = _octets(json.dumps(list(block_rows)).encode())
+    for peer in receivers:
+        transport.send(peer, message)
+
+
+def hear_rows(transport: Transport, owners: Sequence[str], blocks: int) -> tuple[int, ...]:
+    """What all owners announce with `announce_rows`; PeerMismatch if they do not agree."""
+    heard: dict[str, tuple[int, ...]] = {}
+    for peer in owners:
+        text = transport.receive_text(peer, LARGEST_GREETING)
+        try:
+            sizes = json.loads(text)
+        except (ValueError, RecursionError):
+            sizes = None
+        sound = isinstance(sizes, list) and len(sizes) == blocks
+        if not sound or not all(type(size) is int and 0 < size < _MOST_ROWS for size in sizes):
+            raise ProtocolError(f"{peer} did not say how many rows there are: is it on another version of veilboost?")
+        heard[peer] = tuple(sizes)
+    if len(set(heard.values())) > 1:
+        raise PeerMismatch(f"{' and '.join(heard)} do not agree on the number of common rows: restart all of them")
+    return heard[owners[0]]
 
 
 def owner_session(transport: Transport, owners: Sequence[str], dealer: str, meeting: Meeting) -> OwnerSession:
@@ -201,18 +237,26 @@ def _common_tree(offered: Mapping[str, Mapping[str, str] | None]) -> int:
     return max((int(number) for number, _ in common), default=0)
 
 
-def _agreed_rows(counts: dict[str, int | None]) -> int:
-    first_name, first = next(iter(counts.items()))
-    for name, count in counts.items():
-        if count is None or first is None:
-            raise ProtocolError(f"{name if count is None else first_name} did not say how many rows it has")
-        if count != first:
+def _agreed_rows(counts: Mapping[str, int | None], block_of: Sequence[int | None]) -> tuple[int, ...]:
+    """Rows of each block, if all that hold it say the same."""
+    first: dict[int | None, tuple[str, int]] = {}
+    for (name, count), block in zip(counts.items(), block_of, strict=True):
+        if count is None:
+            raise ProtocolError(f"{name} did not say how many rows it has")
+        other, expected = first.setdefault(block, (name, count))
+        if count != expected:
             raise PeerMismatch(
-                f"{first_name} has {first} rows but {name} has {count}: "
+                f"{other} has {expected} rows but {name} has {count}: "
                 "give all parties the same patients in the same order"
             )
-    assert first is not None
-    return first
+    sizes = tuple(first[block][1] for block in sorted(block for block in first if block is not None))
+    if sizes and None in first and first[None][1] != sum(sizes):
+        name, count = first[None]
+        raise PeerMismatch(
+            f"{name} has {count} rows but the parties that hold parts of the rows have {' + '.join(map(str, sizes))}: "
+            f"give {name} the rows of all of them, one party's after the other's"
+        )
+    return sizes or (first[None][1],)
 
 
 def _octets(data: bytes) -> Octets:

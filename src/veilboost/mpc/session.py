@@ -67,17 +67,29 @@ class Exchanged:
     value
         The shared value.
     total
-        Own share plus the others' masked shares, which is the value minus the others' masks; None at the dealer.
+        Own share plus the others' masked shares, which is the value minus the others' masks, of the rows that this
+        owner wanted; None at the dealer.
     masks
         Every owner's mask: only at the dealer.
+    wanted
+        Which rows each owner has received.
     """
 
     value: Shared
     total: Words | None
     masks: Sequence[Words] | None
+    wanted: Sequence[slice]
+    holder: int | None
 
     def __repr__(self) -> str:
         return f"Exchanged(shape={self.value.shape}, redacted)"
+
+    def of(self, owner: int) -> Exchanged:
+        """The rows that one owner wanted; with the total only at that owner."""
+        part = self.wanted[owner]
+        masks = None if self.masks is None else [mask[part] for mask in self.masks]
+        everything = [slice(None)] * len(self.wanted)
+        return Exchanged(self.value[part], self.total if self.holder == owner else None, masks, everything, self.holder)
 
 
 class Session(ABC):
@@ -150,8 +162,14 @@ class Session(ABC):
         """
 
     @abstractmethod
-    def exchange_masked(self, value: Shared) -> Exchanged:
-        """Every owner sends its share minus a fresh uniform mask of its own to all others, in one round."""
+    def exchange_masked(self, value: Shared, wanted: Sequence[slice] | None = None) -> Exchanged:
+        """Every owner sends its share minus a fresh uniform mask of its own to all others, in one round.
+
+        Parameters
+        ----------
+        wanted
+            Public: which rows (first axis) each owner receives; None: all rows go to all.
+        """
 
     @abstractmethod
     def pass_masked(self, sender: int, receivers: Sequence[int], payload: Octets | None, size: int) -> Octets | None:
@@ -254,14 +272,18 @@ class OwnerSession(Session):
                 opened[position] = domain.combine(opened[position], theirs[position])
         return [part.reshape(words.shape) for part, words in zip(opened, masked, strict=True)]
 
-    def exchange_masked(self, value: Shared) -> Exchanged:
+    def exchange_masked(self, value: Shared, wanted: Sequence[slice] | None = None) -> Exchanged:
+        wanted = wanted or [slice(None)] * len(self.owners)
         mask = self.streams(self.next_number())[self.me].words(*value.shape)
         self.rounds += 1
-        self._send_to_others((value.words - mask).reshape(-1))
-        total = value.words.copy()
-        for peer in self._others:
+        masked = value.words - mask
+        for other, peer in enumerate(self.owners):
+            if other != self.me and masked[wanted[other]].size:
+                self.transport.send(peer, _octets(masked[wanted[other]]))
+        total = value.words[wanted[self.me]].copy()
+        for peer in self._others if total.size else ():
             total += self._receive_words(peer, total.size).reshape(total.shape)
-        return Exchanged(value, total, None)
+        return Exchanged(value, total, None, wanted, self.me)
 
     def pass_masked(self, sender: int, receivers: Sequence[int], payload: Octets | None, size: int) -> Octets | None:
         self.rounds += 1

@@ -31,6 +31,7 @@ class Layout(StrEnum):
     DENSE = "dense"  # a masked 0/1 matrix: few bins
     DIRECT = "direct"  # permuted slots whose bins are the bins of the split search: continuous columns
     GROUPED = "grouped"  # permuted slots, regrouped privately: discrete and categorical columns
+    POOLED = "pooled"  # numeric columns whose rows lie with several owners: one bin per candidate, see tables/pieces.py
 
 
 @dataclass(frozen=True)

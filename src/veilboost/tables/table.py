@@ -13,17 +13,15 @@ import numpy.typing as npt
 import polars as pl
 
 from veilboost.errors import DataError
-from veilboost.tables.alignment import Rows, read_ids
+from veilboost.tables.alignment import read_ids
 from veilboost.tables.reading import Source, is_readable, read_columns
 from veilboost.tables.schema import Feature, Kind
-from veilboost.tables.spelling import one_spelling
 
 _FLAG_WORDS: Final = {"true": 1.0, "t": 1.0, "yes": 1.0, "false": 0.0, "f": 0.0, "no": 0.0}
 _FLAG_SPELLINGS: Final = "0/1, true/false, t/f or yes/no"
 _UNKNOWN: Final = -1.0
 _FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
-_EXACT_IN_FLOAT32: Final = 2.0**24
-_EXACT_IN_FLOAT64: Final = 2.0**53
+_WHOLE_NUMBER: Final = r"^(-?\d+)\.0+$"
 
 
 @dataclass(frozen=True)
@@ -38,11 +36,14 @@ class LabelSpec:
         "binary:logistic": labels are flags and both classes are there. Any other: labels are numbers.
     label_range
         Least and greatest label, both allowed; None when there are no bounds. Not used for "binary:logistic".
+    whole
+        Whether these are all labels of the job: only then must both classes be there.
     """
 
     name: str
     objective: str
     label_range: tuple[float, float] | None = None
+    whole: bool = True
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -60,40 +61,25 @@ class Table:
     columns
         float32, shape (rows,), per feature name; use `values`.
     ids
-        The rows' ids in one spelling, all different; None when rows are aligned already.
+        The id of every row, all different; empty where rows are not matched by id.
     """
 
     rows: int
     features: tuple[Feature, ...]
     label: npt.NDArray[np.float64] | None
     columns: dict[str, npt.NDArray[np.float32]]
-    ids: list[str] | None = None
+    ids: tuple[str, ...] = ()
 
     def values(self, name: str) -> npt.NDArray[np.float32]:
         """float32, shape (rows,): numbers, 0/1 for flags, codes for categories; NaN where the cell is missing."""
         return self.columns[name]
 
-    def rows_at(self, rows: Rows) -> "Table":
-        """The table of these rows in this order, without ids.
-
-        Parameters
-        ----------
-        rows
-            Positions of rows, int64, shape (count,). -1 gives a row of which every cell is missing, which must suit the
-            job: no label, and columns with `missing` only.
-
-        Raises
-        ------
-        ValueError
-            When a position is no row, or a label would be missing.
-        """
-        absent = rows < 0
-        if rows.size and (rows.min() < -1 or rows.max() >= self.rows or (self.label is not None and absent.any())):
-            raise ValueError("rows must be positions in the table, or -1 where there is no label")
-        columns = {}
-        for name, values in self.columns.items():
-            columns[name] = values[rows]
-            columns[name][absent] = np.nan
+    def at(self, rows: npt.NDArray[np.int64]) -> "Table":
+        """These rows in this order, without their ids; for -1 a row of empty cells."""
+        columns = {
+            name: np.where(rows < 0, np.float32(np.nan), values[rows]) if len(rows) else values[:0]
+            for name, values in self.columns.items()
+        }
         return Table(len(rows), self.features, None if self.label is None else self.label[rows], columns)
 
     def __repr__(self) -> str:
@@ -106,8 +92,8 @@ def load_table(
     *,
     features: Sequence[Feature],
     label: LabelSpec | None = None,
+    row_id: str | None = None,
     name_for_errors: str | None = None,
-    id_column: str | None = None,
 ) -> Table:
     """Read and check the columns that a job names; all other columns are ignored.
 
@@ -119,25 +105,22 @@ def load_table(
         Columns to split on. An empty or blank cell, NaN and null are missing.
     label
         The label column, when this owner holds it.
+    row_id
+        The column with the ids of the rows, when rows are matched by id.
     name_for_errors
         What messages call the source; by default the path, or "table".
-    id_column
-        The column that rows are aligned by, none of the features and not the label; None if they are aligned already.
-        Ids are text: 17, 17.0 and " 17 " are the same, 017 is another.
 
     Raises
     ------
     DataError
         With file, row and column, and never the value of a cell: unreadable source; no rows; column missing or there
         twice; wrong type; unknown category; value infinite or not below the greatest float32; empty cell in a column
-        without `missing`; label empty or outside the domain of the objective; an id empty or there twice.
+        without `missing`; label empty or outside the domain of the objective; id empty or there twice.
     """
     where = _name_of(source, name_for_errors)
     names = [feature.name for feature in features] + ([label.name] if label is not None else [])
-    if id_column is not None:
-        names.append(id_column)
+    names += [row_id] if row_id is not None else []
     frame = _read(source, names, where)
-    ids = None if id_column is None else _Column(where, id_column, frame[id_column]).encode_ids()
     columns: dict[str, npt.NDArray[np.float32]] = {}
     for feature in features:
         column = _Column(where, feature.name, frame[feature.name])
@@ -152,6 +135,7 @@ def load_table(
             )
         columns[feature.name] = values
     labels = None if label is None else _Column(where, label.name, frame[label.name]).encode_label(label)
+    ids = () if row_id is None else read_ids(frame[row_id], where)
     return Table(frame.height, tuple(features), labels, columns, ids)
 
 
@@ -229,7 +213,7 @@ class _Column:
         if label.objective == "binary:logistic":
             labels = self._flags(f"the label of {label.objective} is not a flag: write {_FLAG_SPELLINGS}")
             self.refuse(np.isnan(labels), empty)
-            if labels.min() == labels.max():
+            if label.whole and labels.min() == labels.max():
                 raise DataError(
                     f"{self.where}: column '{self.name}': all labels are of one class: {label.objective} needs both"
                 )
@@ -244,20 +228,6 @@ class _Column:
                 "the label is outside label_range: mend it, or widen label_range in the job file",
             )
         return labels
-
-    def encode_ids(self) -> list[str]:
-        """The column as ids, see `veilboost.tables.alignment.read_ids`."""
-        text = self._text()
-        if self.cells.dtype.is_float():
-            numbers = self.cells.fill_nan(None)
-            exact = _EXACT_IN_FLOAT32 if self.cells.dtype == pl.Float32 else _EXACT_IN_FLOAT64
-            self.refuse(
-                (numbers.abs() >= exact).fill_null(value=False).to_numpy(),
-                "the id is a number too large to be exact: store ids as text or as whole numbers",
-            )
-            whole = (numbers == numbers.floor()).fill_null(value=False)
-            text = numbers.cast(pl.Int64).cast(pl.String).zip_with(whole, text)
-        return read_ids(text, self.where, self.name)
 
     def _numbers(self) -> npt.NDArray[np.float64]:
         if self.cells.dtype == pl.Boolean:
@@ -279,12 +249,12 @@ class _Column:
         """float64, shape (rows,): index of the level, -1 where there is none, NaN where the cell is missing."""
         codes = {level: float(code) for code, level in enumerate(levels)}
         # Who wrote the table decides between 3 and 3.0, true and True; the exact spelling goes first.
-        for code, level in enumerate(one_spelling(pl.Series(levels, dtype=pl.String))):
+        for code, level in enumerate(_one_spelling(pl.Series(levels, dtype=pl.String))):
             codes.setdefault(level, float(code))
         text = self._text()
         found = text.replace_strict(codes, default=_UNKNOWN, return_dtype=pl.Float64).to_numpy()
         if (found == _UNKNOWN).any():
-            again = one_spelling(text).replace_strict(codes, default=_UNKNOWN, return_dtype=pl.Float64).to_numpy()
+            again = _one_spelling(text).replace_strict(codes, default=_UNKNOWN, return_dtype=pl.Float64).to_numpy()
             found = np.where(found == _UNKNOWN, again, found)
         not_a_number = text.str.to_lowercase().eq("nan").fill_null(value=False).to_numpy() & (found == _UNKNOWN)
         return np.where(text.is_null().to_numpy() | not_a_number, np.nan, found)
@@ -314,6 +284,11 @@ class _Column:
 
     def _wrong_type(self, why: str) -> NoReturn:
         raise DataError(f"{self.where}: column '{self.name}' {why}")
+
+
+def _one_spelling(text: pl.Series) -> pl.Series:
+    """Whole numbers without ".0", truth values in lower case."""
+    return text.str.replace(_WHOLE_NUMBER, "$1").replace({"True": "true", "False": "false"})
 
 
 def _to_float64(numbers: pl.Series) -> npt.NDArray[np.float64]:

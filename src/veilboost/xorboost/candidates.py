@@ -5,6 +5,9 @@ in job order, each feature's bins followed by one for its missing rows if it has
 missing rows right, ascending, then (with missing) missing rows left, descending. Of a categorical feature: each
 category against the rest with missing rows among the rest, then (with missing) with the missing rows beside the
 category. A candidate's left side is a contiguous range of bins, or all but one of them.
+
+Where the rows of a numeric column lie with several owners, its bins are its candidates: bin k holds the sums of all
+that is left of cut k, which `pooling.py` computes from the owners' fine bins. Those stand in a numbering of their own.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +24,37 @@ import numpy.typing as npt
 from veilboost.mpc.ring import WORD, Words, pack_bits
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import SharedBits, bits_shape
-from veilboost.tables.binning import BinnedColumn, BinPlan, Layout, plan_bins
-from veilboost.tables.schema import Feature
+from veilboost.tables.binning import ABOVE_ALL, BinnedColumn, BinPlan, Layout, plan_bins
+from veilboost.tables.pieces import BinnedPiece, PiecePlan, plan_pieces
+from veilboost.tables.schema import Feature, Kind
 
 Ints = npt.NDArray[np.int64]
+
+#: What an owner has of a column after binning.
+Binned = BinnedColumn | BinnedPiece
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One owner's rows of one feature; public.
+
+    Attributes
+    ----------
+    feature, owner
+        Positions.
+    rows
+        Range of the rows of the table.
+    plan
+        Shape of the bins that the owner sorts these rows into.
+    proposal
+        What this owner adds to the candidates of a column that lies with several; None for all other columns.
+    """
+
+    feature: int
+    owner: int
+    rows: slice
+    plan: BinPlan
+    proposal: PiecePlan | None = None
 
 
 @dataclass(frozen=True)
@@ -32,31 +64,101 @@ class CandidateSpace:
     Attributes
     ----------
     features, plans
-        In job order.
-    owners
-        Position of each feature's owner.
+        In job order; a plan's bins and candidates are those of the split search.
+    pieces
+        Of every feature the parts that its owners hold, in order of the rows.
     bin_starts
         Shape (features + 1,): first bin of each feature in the common numbering.
     candidate_starts
         Shape (features + 1,): first candidate of each feature.
-    rows
-        Rows of the table.
+    piece_starts
+        Shape (pieces + 1,): first of the bins of each piece, a numbering that is the common one when every feature has
+        a single owner.
+    block_rows
+        Rows of each block of rows, in order.
     """
 
     features: tuple[Feature, ...]
     plans: tuple[BinPlan, ...]
-    owners: tuple[int, ...]
+    pieces: tuple[Piece, ...]
     bin_starts: Ints
     candidate_starts: Ints
-    rows: int
+    piece_starts: Ints
+    block_rows: tuple[int, ...]
 
     @classmethod
-    def of(cls, features: Sequence[Feature], owners: Sequence[int], rows: int, max_bin: int) -> CandidateSpace:
-        """The space of these features; `owners` are positions among the participants."""
-        plans = tuple(plan_bins(feature, rows, max_bin) for feature in features)
+    def of(
+        cls,
+        features: Sequence[Feature],
+        owners: Sequence[int | Sequence[int]],
+        rows: int | Sequence[int],
+        max_bin: int,
+    ) -> CandidateSpace:
+        """The space of these features.
+
+        Parameters
+        ----------
+        owners
+            Of each feature the position of its owner, or of its owners block by block.
+        rows
+            Rows of the table, or of each of its blocks.
+        """
+        block_rows = (rows,) if isinstance(rows, int) else tuple(rows)
+        plans, pieces = [], []
+        for number, (feature, holders) in enumerate(zip(features, owners, strict=True)):
+            own = _pieces_of(number, feature, (holders,) if isinstance(holders, int) else holders, block_rows, max_bin)
+            plans.append(_search_plan(feature, own))
+            pieces += own
         bins = [plan.n_bins + feature.missing for plan, feature in zip(plans, features, strict=True)]
         directions = [plan.n_candidates * (1 + feature.missing) for plan, feature in zip(plans, features, strict=True)]
-        return cls(tuple(features), plans, tuple(owners), _starts(bins), _starts(directions), rows)
+        piece_bins = [piece.plan.n_bins + features[piece.feature].missing for piece in pieces]
+        return cls(
+            tuple(features),
+            tuple(plans),
+            tuple(pieces),
+            _starts(bins),
+            _starts(directions),
+            _starts(piece_bins),
+            block_rows,
+        )
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table."""
+        return sum(self.block_rows)
+
+    @property
+    def n_piece_bins(self) -> int:
+        return int(self.piece_starts[-1])
+
+    @cached_property
+    def holders(self) -> tuple[int, ...]:
+        """Owners that hold cells, in order."""
+        return tuple(sorted({piece.owner for piece in self.pieces}))
+
+    @property
+    def pooled(self) -> tuple[int, ...]:
+        """Features whose candidates come from several owners."""
+        return tuple(feature for feature, plan in enumerate(self.plans) if plan.layout is Layout.POOLED)
+
+    def pieces_of(self, feature: int) -> list[int]:
+        """Numbers of a feature's pieces, in order of the rows."""
+        return [number for number, piece in enumerate(self.pieces) if piece.feature == feature]
+
+    def rows_of(self, owner: int) -> slice:
+        """The rows whose cells an owner holds; none if it holds no feature."""
+        for piece in self.pieces:
+            if piece.owner == owner:
+                return piece.rows
+        return slice(0, 0)
+
+    def places_of(self, piece: int) -> Ints:
+        """Candidates, counted within the feature, that the owner of a piece of a pooled feature proposes."""
+        feature = self.pieces[piece].feature
+        counts = [self.pieces[other].proposal.cuts for other in self.pieces_of(feature) if other < piece]  # type: ignore[union-attr]
+        own = self.pieces[piece].proposal
+        assert own is not None
+        return sum(counts) + np.arange(own.cuts)
 
     @property
     def n_candidates(self) -> int:
@@ -136,9 +238,11 @@ def sides_of(space: CandidateSpace, features: Sequence[int]) -> Sides:
             if missing:
                 variants.append((one, -one, start + place, start + place + 1, -one))
         else:
-            variants = [(zero, one, start * one, start + place + 1, zero)]
+            first = start + place if plan.layout is Layout.POOLED else start * one
+            variants = [(zero, one, first, start + place + 1, zero)]
             if missing:
-                variants.append((zero, one, start * one, start + place[::-1] + 1, one))
+                first = first[::-1] if plan.layout is Layout.POOLED else first
+                variants.append((zero, one, first, start + place[::-1] + 1, one))
         for number, (whole, sign, first, last, missing_sign) in enumerate(variants):
             base = int(space.candidate_starts[feature]) + number * count
             second = (len(missing_bins) if number else -1) * one
@@ -151,9 +255,7 @@ def sides_of(space: CandidateSpace, features: Sequence[int]) -> Sides:
     return Sides(*(np.concatenate(column) for column in columns))
 
 
-def share_validity(
-    session: Session, space: CandidateSpace, columns: Sequence[BinnedColumn | None]
-) -> SharedBits | None:
+def share_validity(session: Session, space: CandidateSpace, columns: Sequence[Binned | None]) -> SharedBits | None:
     """Share which candidates separate two different values: private for continuous columns, else always true.
 
     Parameters
@@ -166,24 +268,22 @@ def share_validity(
     SharedBits
         One plane of `n_candidates` bits; None when no column needs it.
     """
-    continuous = [f for f, plan in enumerate(space.plans) if plan.layout is Layout.DIRECT]
+    continuous = [piece for piece in space.pieces if space.plans[piece.feature].layout is Layout.DIRECT]
     if not continuous:
         return None
     shape = bits_shape(space.n_candidates)
     public = np.ones(space.n_candidates, dtype=np.bool_)
-    for feature in continuous:
-        public[space.candidate_starts[feature] : space.candidate_starts[feature + 1]] = False
+    for piece in continuous:
+        public[space.candidate_starts[piece.feature] : space.candidate_starts[piece.feature + 1]] = False
     total: SharedBits | None = None
-    for owner in sorted({space.owners[feature] for feature in continuous}):
+    for owner in sorted({piece.owner for piece in continuous}):
         words: Words | None = None
         if owner == session.holder:
             private = np.zeros(space.n_candidates, dtype=np.bool_)
-            for feature in continuous:
-                column = columns[feature]
-                if space.owners[feature] == owner and column is not None:
-                    both = [column.valid, column.valid[::-1]] if column.feature.missing else [column.valid]
-                    start = space.candidate_starts[feature]
-                    private[start : start + len(both) * len(column.valid)] = np.concatenate(both)
+            for piece in continuous:
+                column = columns[piece.feature]
+                if piece.owner == owner and isinstance(column, BinnedColumn):
+                    private[_both_ways(space, piece.feature)] = _there_and_back(column.valid, column.feature)
             words = pack_bits(private)
         part = session.share_bits(owner, words, shape, space.n_candidates)
         total = part if total is None else total ^ part
@@ -191,24 +291,75 @@ def share_validity(
     return total ^ pack_bits(public)
 
 
-def share_cuts(session: Session, space: CandidateSpace, columns: Sequence[BinnedColumn | None]) -> SharedBits:
+def share_cuts(session: Session, space: CandidateSpace, columns: Sequence[Binned | None]) -> SharedBits:
     """Share the float32 cut of every numeric candidate, as 32 planes of `n_candidates` bits; zero for categories."""
     shape = bits_shape(space.n_candidates, 32)
     total: SharedBits | None = None
-    for owner in sorted(set(space.owners)):
+    for owner in space.holders:
         words: Words | None = None
         if owner == session.holder:
-            patterns = np.zeros(space.n_candidates, dtype=np.uint32)
-            for feature, column in enumerate(columns):
-                if space.owners[feature] == owner and column is not None and not column.feature.categorical:
-                    both = [column.cuts, column.cuts[::-1]] if column.feature.missing else [column.cuts]
-                    start = space.candidate_starts[feature]
-                    patterns[start : start + len(both) * len(column.cuts)] = np.concatenate(both).view(np.uint32)
+            cuts = np.zeros(space.n_candidates, dtype=np.float32)
+            for number, piece in enumerate(space.pieces):
+                column = columns[piece.feature]
+                if piece.owner == owner and column is not None and not column.feature.categorical:
+                    cuts[_both_ways(space, piece.feature)] = _cuts_of(space, number, column)
+            patterns = cuts.view(np.uint32)
             words = pack_bits((patterns[None, :] >> np.arange(32, dtype=np.uint32)[:, None] & 1).astype(np.bool_))
         part = session.share_bits(owner, words, shape, space.n_candidates)
         total = part if total is None else total ^ part
     assert total is not None
     return total
+
+
+def _pieces_of(
+    number: int, feature: Feature, holders: Sequence[int], block_rows: Sequence[int], max_bin: int
+) -> list[Piece]:
+    """The parts of a feature: one for all rows, or one per block."""
+    if len(holders) == 1:
+        rows = sum(block_rows)
+        return [Piece(number, holders[0], slice(0, rows), plan_bins(feature, rows, max_bin))]
+    starts = _starts(block_rows)
+    blocks = [slice(int(first), int(last)) for first, last in pairwise(starts)]
+    if feature.categorical or feature.kind is Kind.FLAG:
+        plans = [plan_bins(feature, rows, max_bin) for rows in block_rows]
+        return [Piece(number, *part) for part in zip(holders, blocks, plans, strict=True)]
+    proposals = plan_pieces(feature, block_rows, max_bin)
+    return [
+        Piece(number, holder, rows, proposal.fine, proposal)
+        for holder, rows, proposal in zip(holders, blocks, proposals, strict=True)
+    ]
+
+
+def _search_plan(feature: Feature, pieces: Sequence[Piece]) -> BinPlan:
+    """Bins and candidates of a feature in the split search."""
+    cuts = [piece.proposal.cuts for piece in pieces if piece.proposal is not None]
+    if not cuts:
+        return pieces[0].plan
+    # With missing rows, one candidate more: all present rows left.
+    count = sum(cuts) + feature.missing
+    return BinPlan(Layout.POOLED, count, 0, 0, count)
+
+
+def _cuts_of(space: CandidateSpace, number: int, column: Binned) -> npt.NDArray[np.float32]:
+    """What the owner of a piece puts in for the cuts of a feature's candidates, both ways; zero where others do."""
+    piece = space.pieces[number]
+    if isinstance(column, BinnedColumn):  # flags have the same cut everywhere
+        first = number == space.pieces_of(piece.feature)[0]
+        return _there_and_back(column.cuts if first else np.zeros_like(column.cuts), column.feature)
+    cuts = np.zeros(space.plans[piece.feature].n_candidates, dtype=np.float32)
+    cuts[space.places_of(number)] = column.cuts
+    if column.feature.missing and column.plan.number == 0:
+        cuts[-1] = ABOVE_ALL
+    return _there_and_back(cuts, column.feature)
+
+
+def _both_ways(space: CandidateSpace, feature: int) -> slice:
+    return slice(int(space.candidate_starts[feature]), int(space.candidate_starts[feature + 1]))
+
+
+def _there_and_back(values: npt.NDArray[Any], feature: Feature) -> npt.NDArray[Any]:
+    """What holds for a numeric feature's candidates with missing rows right, then with missing rows left."""
+    return np.concatenate([values, values[::-1]]) if feature.missing else values
 
 
 def _starts(sizes: Sequence[int]) -> Ints:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from veilboost.mpc import kernels
@@ -12,8 +10,9 @@ from veilboost.mpc.protocols.one_hot import one_hot
 from veilboost.mpc.ring import WORD, Words, pack_bits, unpack_bits, words_for
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, SharedBits
+from veilboost.tables.binning import Layout
 from veilboost.xorboost.candidates import CandidateSpace
-from veilboost.xorboost.cells import OwnerCells
+from veilboost.xorboost.histogram import TableCells
 
 #: Nodes whose directions fit one table entry.
 _NODES_AT_ONCE = 64
@@ -74,6 +73,9 @@ def direction_tables(space: CandidateSpace, winners: SharedBits) -> Words | None
             for variant in range(start, stop, count):
                 own = own ^ bits[:, variant : variant + count]
             left_missing = running[:, start + count] ^ running[:, start]
+        elif plan.layout is Layout.POOLED:  # present rows: `PooledColumns.tables`
+            own = np.zeros((len(winners), plan.n_bins), dtype=np.uint8)
+            left_missing = running[:, stop] ^ running[:, start + count]
         else:
             # Candidates j >= bin: contiguous, because the second direction runs backwards.
             last = np.maximum(stop - bins, start) if stop - start > count else np.full(plan.n_bins, stop)
@@ -86,10 +88,39 @@ def direction_tables(space: CandidateSpace, winners: SharedBits) -> Words | None
     return kernels.gather_words(pack_bits(tables.view(np.bool_)), space.n_bins)
 
 
+def piece_tables(space: CandidateSpace, cells: TableCells, winners: SharedBits, active: frozenset[int]) -> Words | None:
+    """`direction_tables` in the numbering of the pieces' bins; one round where columns are pooled, else local.
+
+    Returns
+    -------
+    uint64 array, shape (piece bins,)
+        This participant's XOR share; None at the dealer.
+    """
+    tables = direction_tables(space, winners)
+    if len(space.pieces) == len(space.features):
+        return tables
+    pooled = None
+    if cells.pooled is not None and active & set(space.pooled):
+        pooled = cells.pooled.tables(winners, active)
+    if tables is None:
+        return None
+    words = np.zeros(space.n_piece_bins, dtype=WORD)
+    for number, piece in enumerate(space.pieces):
+        own = np.arange(space.piece_starts[number], space.piece_starts[number + 1])
+        common = np.arange(space.bin_starts[piece.feature], space.bin_starts[piece.feature + 1])
+        if piece.proposal is not None:
+            missing = int(space.features[piece.feature].missing)
+            own, common = own[len(own) - missing :], common[len(common) - missing :]
+        words[own] = tables[common]
+    if pooled is not None and pooled[1] is not None:
+        words[pooled[0]] = pooled[1]
+    return words
+
+
 def route(
     session: Session,
     space: CandidateSpace,
-    cells: Sequence[OwnerCells],
+    cells: TableCells,
     winners: SharedBits,
     indicators: SharedBits,
     active: frozenset[int],
@@ -110,7 +141,7 @@ def route(
 
     Notes
     -----
-    1. `direction_tables`, one pass per 64 nodes.
+    1. `piece_tables`, one pass per 64 nodes.
     2. Every owner of columns looks the tables up at its rows' bins (`OwnerCells.lookup`); the XOR says left or right.
     3. left child = node AND left; right child = node XOR left child.
     """
@@ -119,12 +150,12 @@ def route(
     for first in range(0, nodes, _NODES_AT_ONCE):
         part = winners[first : first + _NODES_AT_ONCE]
         octets = _octets_for(len(part))
-        tables = direction_tables(space, part)
+        tables = piece_tables(space, cells, part, active)
         words: Words | None = None if tables is None else np.zeros(space.rows, dtype=WORD)
-        for own in cells:
+        for own in cells.owners:
             found = own.lookup(tables, active, octets)
             if words is not None and found is not None:
-                words ^= found
+                words[own.rows] ^= found
         if words is not None:
             planes.append(kernels.transpose_bits(words, len(part)))
     shape = (nodes, words_for(space.rows))

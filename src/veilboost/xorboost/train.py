@@ -22,12 +22,10 @@ from veilboost.mpc.shares import Shared, SharedBits, concatenate, stack, stack_p
 from veilboost.splitting.gain import Standing
 from veilboost.splitting.scales import Scales
 from veilboost.splitting.search import Candidates, find_splits, interleave, open_root, pick_bits
-from veilboost.tables.binning import BinnedColumn
 from veilboost.trees.parameters import Parameters
 from veilboost.trees.sampling import sample_features, sample_rows
-from veilboost.xorboost.candidates import CandidateSpace, share_cuts, share_validity, sides_of
-from veilboost.xorboost.cells import OwnerCells
-from veilboost.xorboost.histogram import left_sums, sum_per_bin
+from veilboost.xorboost.candidates import Binned, CandidateSpace, share_cuts, share_validity, sides_of
+from veilboost.xorboost.histogram import TableCells, left_sums
 from veilboost.xorboost.objective import LabelUnit, first_margin, gradients, scales_for, share_labels
 from veilboost.xorboost.routing import route, split_codes, winning_candidates
 
@@ -45,8 +43,8 @@ class TrainingTask:
     ----------
     space
         Features, owners, bins and candidates.
-    label_owner
-        Position of the owner of the labels.
+    label_owners
+        Position of the owner of the labels, or of their owners block by block.
     parameters
         Hyper-parameters.
     label_range
@@ -54,9 +52,15 @@ class TrainingTask:
     """
 
     space: CandidateSpace
-    label_owner: int
+    label_owners: tuple[int, ...]
     parameters: Parameters
     label_range: tuple[float, float] | None = None
+
+    @property
+    def label_parts(self) -> list[tuple[int, int]]:
+        """Owners of labels, each with the number of its rows, in order of the rows."""
+        blocks = self.space.block_rows if len(self.label_owners) > 1 else (self.space.rows,)
+        return list(zip(self.label_owners, blocks, strict=True))
 
     @property
     def unit(self) -> LabelUnit:
@@ -130,7 +134,7 @@ class TrainingState:
 def train(
     session: Session,
     task: TrainingTask,
-    columns: Sequence[BinnedColumn | None],
+    columns: Sequence[Binned | None],
     labels: npt.NDArray[np.float64] | None,
     on_tree: Callable[[int], None] = lambda number: None,
     *,
@@ -144,7 +148,7 @@ def train(
     columns
         This participant's own binned columns by feature, None for those of others (and for all, at the dealer).
     labels
-        float64, shape (rows,), at the label owner; None elsewhere.
+        float64, at an owner of labels: of all rows, or of its block; None elsewhere.
     on_tree
         Called with the number of trees done: after the setup (0, or where a resumed training begins), then after
         every tree.
@@ -160,10 +164,15 @@ def train(
     """
     space = task.space
     session.phases.enter("setup")
-    cells = [OwnerCells(session, space, owner, columns) for owner in sorted(set(space.owners))]
+    cells = TableCells(session, space, columns)
     valid = share_validity(session, space, columns)
     cuts = share_cuts(session, space, columns)
-    shared_labels = share_labels(session, task.label_owner, labels, space.rows, task.unit)
+    shared_labels = concatenate(
+        [
+            share_labels(session, owner, labels if session.holder == owner else None, rows, task.unit)
+            for owner, rows in task.label_parts
+        ]
+    )
     if state is None:
         base_margin = first_margin(session, shared_labels, task.parameters, task.unit)
         state = TrainingState(base_margin.broadcast_to((space.rows,)), SharedForest(base_margin, ()))
@@ -184,7 +193,7 @@ def train(
 def grow_tree(
     session: Session,
     task: TrainingTask,
-    cells: Sequence[OwnerCells],
+    cells: TableCells,
     valid: SharedBits | None,
     cuts: SharedBits,
     gradient: Shared,
@@ -288,10 +297,10 @@ def _packed(vectors: Shared) -> list[Shared]:
     return [pack(vectors[0], vectors[1]), *(vectors[v] for v in range(2, len(vectors)))]
 
 
-def _histogram(session: Session, cells: Sequence[OwnerCells], words: Shared, active: frozenset[int]) -> Shared:
+def _histogram(session: Session, cells: TableCells, words: Shared, active: frozenset[int]) -> Shared:
     """Sums per bin of packed words of shape (words, nodes, rows); shape (bins, vectors, nodes)."""
     n_words, n_nodes, _ = words.shape
-    sums = sum_per_bin(session, cells, _rows_first(words), active)
+    sums = cells.sum_per_bin(session, _rows_first(words), active)
     sums = sums.reshape(sums.shape[0], n_words, n_nodes)
     gradient, hessian = unpack(session, sums[:, 0])
     return stack([gradient, hessian, *(sums[:, v] for v in range(1, n_words))], axis=1)
@@ -299,7 +308,7 @@ def _histogram(session: Session, cells: Sequence[OwnerCells], words: Shared, act
 
 def _left_histograms(
     session: Session,
-    cells: Sequence[OwnerCells],
+    cells: TableCells,
     indicators: SharedBits,
     anchored: Sequence[Anchored],
     active: frozenset[int],

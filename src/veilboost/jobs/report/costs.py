@@ -66,7 +66,7 @@ def _role_table(job: Job, report: Mapping[str, Any]) -> Markup:
         kind += " and analyst" if name == job.analyst and name in job.party_names else ""
         held = ""
         if name in job.party_names:
-            held = str(len(job.features_of(name))) + (" and the label" if name == job.label_owner else "")
+            held = str(len(job.features_of(name))) + (" and the label" if name in job.label_holders else "")
         cells = [kind, held, "", "", ""]
         if name in report["roles"]:
             role = report["roles"][name]

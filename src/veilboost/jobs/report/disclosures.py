@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Final
 
+from veilboost.jobs.alignment import BLOCK_ROWS, IDS_COUNTED, IDS_SHARED, IDS_TRAINED
 from veilboost.jobs.spec import DEALER, Job
 
 _TIMES: Final = " \u00d7 "
@@ -57,11 +58,26 @@ MEANINGS: Final[dict[str, Meaning]] = {
     "gain of every split (reveal_gain)": Meaning(
         "How much each split improves the model. Zero where a node does not split.", ("trees", "nodes")
     ),
+    IDS_COUNTED: Meaning("How many rows the other party's table has.", ("number",)),
+    IDS_SHARED: Meaning(
+        "For each of its own ids whether the other party has it too. Nothing of ids that it does not have itself.",
+        ("list",),
+    ),
+    IDS_TRAINED: Meaning(
+        "For each of its own ids whether it is a row of the training, and where. Nothing of ids that it does not have "
+        "itself.",
+        ("rows",),
+    ),
+    BLOCK_ROWS: Meaning("How many rows the training has, in each block of rows.", ("blocks",)),
     "hessian sum of every node (reveal_gain)": Meaning(
         "For squared error the number of rows in each node; for the first tree of logistic loss proportional to it.",
         ("trees", "nodes and leaves"),
     ),
 }
+
+
+#: Entries of matching rows by id, whose receivers are not the analyst.
+_OF_MATCHING: Final = frozenset({IDS_COUNTED, IDS_SHARED, IDS_TRAINED, BLOCK_ROWS})
 
 
 def amount(entry: Mapping[str, Any]) -> str:
@@ -80,6 +96,8 @@ def amount(entry: Mapping[str, Any]) -> str:
 
 def strangeness(job: Job, entry: Mapping[str, Any]) -> str | None:
     """Why an entry is out of the ordinary; None if it is one of docs/leakage.md, for the analyst."""
+    if entry["value"] in _OF_MATCHING and job.data.id is not None:
+        return None
     if entry["receiver"] != job.analyst:
         return f"The receiver is not {job.analyst}, the analyst of the job."
     if entry["value"] not in MEANINGS:
@@ -88,8 +106,8 @@ def strangeness(job: Job, entry: Mapping[str, Any]) -> str | None:
 
 
 def learned_nothing(job: Job, ledger: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The participants that no entry names."""
-    receivers = {entry["receiver"] for entry in ledger}
+    """The participants that no entry names, but for the matching of rows."""
+    receivers = {entry["receiver"] for entry in ledger if entry["value"] not in _OF_MATCHING}
     return [role for role in job.roles if role not in receivers]
 
 

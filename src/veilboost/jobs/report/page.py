@@ -101,16 +101,21 @@ def render(
     )
 
 
+def _several(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 4 else f"{len(names)} parties"
+
+
 def _facts(job: Job, model: Ensemble, report: Mapping[str, Any]) -> Markup:
     seconds, rows = report["seconds_per_tree"], report.get("rows")
     bytes_sent = report["bytes_sent"]
     facts: list[tuple[str, str, str]] = [
         ("Parties", str(len(job.parties)), ", ".join(job.party_names) if len(job.parties) <= 4 else ""),
-        ("Columns", str(len(job.features)), f"and the label, at {job.label_owner}"),
+        ("Columns", str(len(job.features)), f"and the label, at {_several(job.label_holders)}"),
         ("Trees", str(len(model.trees)), f"up to {job.parameters.max_depth} questions deep"),
     ]
     if rows:
-        facts.insert(1, ("Rows", f"{rows:,}", "the same at every party"))
+        blocks = f"in {job.grid.blocks} blocks, each with parties of its own" if job.grid.blocks > 1 else ""
+        facts.insert(1, ("Rows", f"{rows:,}", blocks or "the same at every party"))
     if seconds:
         rest = seconds[1:] or seconds
         first = f"median without the first, which took {duration(seconds[0])}" if len(seconds) > 1 else "of one tree"

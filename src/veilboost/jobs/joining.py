@@ -1,0 +1,91 @@
+"""All owners' tables in one process, read and joined in the clear: only where the caller holds them all anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from veilboost.errors import DataError, InputError
+from veilboost.jobs.grid import Grid
+from veilboost.tables.reading import column_names, is_readable, read_columns
+
+
+def read_all(
+    parties: Mapping[str, Any], label: str, row_id: str | None
+) -> tuple[dict[str, pl.DataFrame], tuple[str, ...]]:
+    """All columns of all tables, joined on the id if there is one; and who holds the label."""
+    frames: dict[str, pl.DataFrame] = {}
+    for party, source in parties.items():
+        where = f"table of {party}"
+        source = _with_text_ids(source, row_id)
+        frames[party] = read_columns(source, column_names(source, where), where)
+        if frames[party].height == 0:
+            raise DataError(f"{where}: the table has no rows: give at least one row below the header")
+    if row_id is not None:
+        frames = {party: frame.with_columns(_ids(frame, row_id, party)) for party, frame in frames.items()}
+    columns = {party: [column for column in frame.columns if column != row_id] for party, frame in frames.items()}
+    grid = Grid.of(columns, "tables", lambda party: f"table of {party}")
+    if label not in grid.holders:
+        raise InputError(f"label '{label}': no table has this column: check the name")
+    names = list(frames)
+    holders = tuple(names[position] for position in grid.holders[label])
+    if row_id is not None:
+        frames = _align(frames, row_id, grid)
+    counts = {party: frame.height for party, frame in frames.items()}
+    if grid.blocks == 1 and len(set(counts.values())) > 1:
+        shown = ", ".join(f"{party} has {count}" for party, count in counts.items())
+        raise DataError(f"the tables have different numbers of rows ({shown}): align them, or name a common id column")
+    return frames, holders
+
+
+def _with_text_ids(source: Any, row_id: str | None) -> Any:
+    """A pandas frame with its whole-number ids as text, since the reader's float64 does not hold all of them."""
+    if (
+        row_id is not None
+        and hasattr(source, "iloc")
+        and row_id in source.columns
+        and getattr(source[row_id].dtype, "kind", "O") in "iu"
+    ):
+        return source.assign(**{row_id: source[row_id].astype("string")})
+    return source
+
+
+def _align(frames: dict[str, pl.DataFrame], row_id: str, grid: Grid) -> dict[str, pl.DataFrame]:
+    """Keep the rows whose id all tables of their block have, in the order of the first of them."""
+    names = list(frames)
+    aligned: dict[str, list[pl.DataFrame]] = {party: [] for party in names}
+    for block in range(grid.blocks):
+        members = [names[position] for position in grid.parties_of(block)]
+        # The order of the party that has this block only, if there is one.
+        members.sort(key=lambda party: grid.block_of[names.index(party)] is None)
+        common = frames[members[0]][row_id]
+        for party in members[1:]:
+            common = common.filter(common.is_in(frames[party][row_id].to_list()))
+        if len(common) == 0:
+            raise DataError(
+                f"the tables of {', '.join(members)} have no id of column '{row_id}' in common: "
+                "check that they use the same ids"
+            )
+        order = common.to_frame(row_id)
+        for party in members:
+            aligned[party].append(order.join(frames[party], on=row_id, how="left", maintain_order="left").drop(row_id))
+    return {party: pl.concat(parts) for party, parts in aligned.items()}
+
+
+def _ids(frame: pl.DataFrame, row_id: str, party: str) -> pl.Series:
+    """The ids of a table as text, each there and there once."""
+    where = f"table of {party}"
+    if row_id not in frame.columns:
+        raise DataError(f"{where}: there is no id column '{row_id}': add it, or leave id out if the rows are aligned")
+    if not is_readable(frame[row_id].dtype):
+        raise DataError(f"{where}: the id column '{row_id}' holds neither text nor numbers: convert it")
+    ids = frame[row_id].cast(pl.String).str.strip_chars().str.replace(r"^(\d+)\.0+$", "$1")  # 17.0 is 17
+    if ids.null_count() or (ids == "").any():
+        raise DataError(f"{where}: the id column '{row_id}' has empty cells: every row needs an id")
+    if ids.is_duplicated().any():
+        row = int(np.flatnonzero(ids.is_duplicated().to_numpy())[1]) + 1
+        raise DataError(f"{where}: row {row}: the id in column '{row_id}' is there twice: keep one row per id")
+    return ids.alias(row_id)
