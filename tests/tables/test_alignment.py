@@ -1,8 +1,11 @@
 """Ids, and their way to the group and through it."""
 
 import hashlib
+from io import BytesIO
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 
@@ -16,6 +19,7 @@ from veilboost.tables.alignment import (
     read_ids,
     to_octets,
 )
+from veilboost.tables.table import load_table
 
 P = 2**255 - 19
 ORDER = 2**252 + 27742317777372353535851937790883648493
@@ -108,6 +112,31 @@ def test_order_depends_on_the_key_alone() -> None:
     assert list(private_order(ids, b"l" * 32, b"job")) != list(order)
 
 
+@pytest.mark.parametrize("dtype", [pl.Float32, pl.Float64])
+def test_floats_that_are_whole_numbers_are_written_as_such(dtype: Any) -> None:
+    assert read_ids(pl.Series("id", [17.0, -0.0, 16777215.0, 2.5], dtype=dtype), "t") == ("17", "0", "16777215", "2.5")
+    if dtype == pl.Float32:
+        with pytest.raises(DataError, match="too large to be exact"):
+            read_ids(pl.Series("id", [2.0**24], dtype=dtype), "t")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        BytesIO(b"id\n17\n10000000000000001\n10000000000000000\n"),
+        pl.DataFrame({"id": [17, 10000000000000001, 10000000000000000]}),
+        pd.DataFrame({"id": [17, 10000000000000001, 10000000000000000]}),
+        pd.DataFrame({"id": np.array([17, 10000000000000001, 10000000000000000], dtype=np.uint64)}),
+        pd.DataFrame({"id": pd.array([17, 10000000000000001, 10000000000000000], dtype="Int64")}),
+        pd.DataFrame({"id": ["17.0", 10000000000000001, " 10000000000000000 "]}),
+    ],
+)
+def test_whole_numbers_are_exact_however_large(source: Any) -> None:
+    """Two patients must not become one because a number was rounded."""
+    table = load_table(source, features=[], row_id="id")
+    assert table.ids == ("17", "10000000000000001", "10000000000000000")
+
+
 def test_ids_are_read_alike() -> None:
     assert read_ids(pl.Series("id", [" 17 ", "17.5", "a b"]), "t") == ("17", "17.5", "a b")
     assert read_ids(pl.Series("id", [17.0, 18.0]), "t") == read_ids(pl.Series("id", [17, 18]), "t") == ("17", "18")
@@ -121,8 +150,17 @@ def test_ids_are_read_alike() -> None:
         ([1.0, float("nan")], "t.csv: row 2, column 'id': the id is empty"),
         (
             ["a", "secret", "c", " secret"],
-            "t.csv: row 4, column 'id': the id is that of row 2 too: keep one row per id",
+            "t.csv: rows 2 and 4, column 'id': have the same id: keep one row per id",
         ),
+        (["17", "17.0", " 17"], "t.csv: rows 1, 2 and 3, column 'id': have the same id"),
+        (
+            ["x", "y", "y", "z", "z", "y", "q", "q"],
+            "rows 2, 3 and 6, column 'id': have the same id; 2 more ids are there twice: keep one",
+        ),
+        (["a", *["secret"] * 12], "rows 2, 3, 4, 5, 6 and 7 more, column 'id': have the same id"),
+        (["", "a", "NaN", " "], "t.csv: rows 1, 3 and 4, column 'id': the id is empty"),
+        ([1.0, 2.0**53], "t.csv: row 2, column 'id': the id is a floating-point number too large to be exact"),
+        ([1.0, float("inf"), -1e300], "t.csv: rows 2 and 3, column 'id': the id is a floating-point number too large"),
         ([True, False], "t.csv: the id column 'id' holds neither text nor numbers"),
     ],
 )
