@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from secrets import token_bytes
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ import polars as pl
 from nacl.bindings import (
     crypto_core_ed25519_add,
     crypto_core_ed25519_from_uniform,
+    crypto_core_ed25519_is_valid_point,
     crypto_core_ed25519_NONREDUCEDSCALARBYTES,
     crypto_core_ed25519_scalar_reduce,
     crypto_scalarmult_ed25519_noclamp,
@@ -30,6 +32,7 @@ from veilboost.errors import DataError
 from veilboost.tables.reading import is_readable
 
 Octets = npt.NDArray[np.uint8]
+Result = TypeVar("Result")
 
 #: Bytes of a group element.
 POINT_BYTES = 32
@@ -122,6 +125,12 @@ def blind(points: Sequence[bytes], scalar: bytes) -> list[bytes]:
         raise ValueError("a point is not in the group") from None
 
 
+def check_points(points: Sequence[bytes]) -> None:
+    """Refuse with ValueError what `blind` would refuse."""
+    if not all(_in_threads(crypto_core_ed25519_is_valid_point, points)):
+        raise ValueError("a point is not in the group")
+
+
 def to_octets(points: Sequence[bytes]) -> Octets:
     """Points one after the other, uint8, shape (points * 32,)."""
     return np.frombuffer(b"".join(points), dtype=np.uint8)
@@ -139,7 +148,7 @@ def private_order(ids: Sequence[str], key: bytes, context: bytes) -> npt.NDArray
     return np.array(sorted(range(len(ids)), key=marks.__getitem__), dtype=np.int64)
 
 
-def _in_threads(act: Callable[..., bytes], items: Sequence[str] | Sequence[bytes]) -> list[bytes]:
+def _in_threads(act: Callable[[Any], Result], items: Sequence[str] | Sequence[bytes]) -> list[Result]:
     """Act on all items; libsodium computes without Python's lock."""
     chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
