@@ -84,6 +84,16 @@ def test_hospitals_and_a_laboratory() -> None:
     check(matching(HOSPITALS, left=True), ids, [{"a", "b", "c"}, {"b", "e"}])
 
 
+@pytest.mark.parametrize(
+    ("left", "expected"),
+    [(False, [{"a", "b"}, {"a"}, {"g", "h"}, {"f"}]), (True, [{"a", "b", "c"}, {"a", "d"}, {"g", "h"}, {"f", "i"}])],
+)
+def test_four_hospitals_and_a_laboratory(left: bool, expected: list[set[str]]) -> None:
+    columns = {name: ["age", "ill"] for name in ("east", "north", "south", "west")} | {"laboratory": ["tsh"]}
+    ids = {"east": "abc", "north": "da", "south": "gh", "west": "fi", "laboratory": "hgfabxyz"}
+    check(matching(columns, left=left), ids, expected)
+
+
 def test_labels_with_an_owner_of_all_rows() -> None:
     ids = {"north": ["a", "b", "q"], "south": ["b", "e"], "registry": ["e", "b", "a", "f"]}
     check(matching(REGISTRY), ids, [{"a", "b"}, {"b", "e"}])
@@ -155,6 +165,57 @@ def test_what_is_heard_depends_on_sizes_only() -> None:
     assert len(set(points)) == len(points)
 
 
+@pytest.mark.parametrize("left", [False, True])
+def test_ids_outside_change_nothing_that_a_party_ends_up_with(left: bool) -> None:
+    keys = {name: token_bytes(32) for name in THREE}
+    one = {"clinic": "abcd", "insurer": "xdcyz", "laboratory": "zcb"}
+    two = {"clinic": "abcd", "insurer": "2dc34", "laboratory": "1cb"}
+    first, second = (run(matching(THREE, left=left), ids, keys)[0] for ids in (one, two))
+    for name in THREE:
+        assert np.array_equal(first[name].rows, second[name].rows)
+
+
+def test_places_are_random() -> None:
+    """The same id is at every place among five in the course of 150 runs, but for 1 in 10^13."""
+    seen = set()
+    for _ in range(150):
+        _, network = run(matching(TWO), {"clinic": ["a"], "insurer": ["a", "b", "c", "d", "e"]})
+        seen.add(int.from_bytes(network.between("clinic", "insurer")[-1].payload, "little"))
+    assert seen == {0, 1, 2, 3, 4}
+
+
+def test_every_pair_has_scalars_of_its_own() -> None:
+    """One party's blinded ids for two others have nothing in common, nor have those of two runs."""
+    made = matching(THREE)
+    points: list[bytes] = []
+    for _ in range(2):
+        _, network = run(made, {name: ["a", "b", "c"] for name in THREE})
+        sent = [message.payload for message in network.messages if message.size == 96]
+        assert len(sent) == 3 * len(made.pairs)
+        points += [payload[start : start + 32] for payload in sent for start in (0, 32, 64)]
+    assert len(set(points)) == len(points)
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_an_empty_block_is_refused_at_all_parties_in_one_line(left: bool) -> None:
+    made = matching(REGISTRY, left=left)
+    ids = {"north": "ab", "south": "xyz", "registry": "abc"}
+    network = MemoryNetwork(list(made.parties))
+    said: dict[str, str] = {}
+
+    def act(transport: Any) -> None:
+        try:
+            align(transport, made, ids[transport.name], token_bytes(32), JOB)
+        except PeerMismatch as error:
+            said[transport.name] = str(error)
+            transport.close(str(error))
+
+    network.run(act)
+    assert said == dict.fromkeys(
+        made.parties, "registry, south have no id in common: check that their tables write the same ids alike"
+    )
+
+
 def test_the_ledger_is_made_of_public_facts() -> None:
     entries = disclosures_of(matching(HOSPITALS), (3, 2))
     received = [(entry.receiver, entry.value, entry.shape) for entry in entries]
@@ -199,11 +260,22 @@ def _set(start: int, octets: bytes) -> Any:
         ("insurer", 1, _set(0, b"\x02" + bytes(31))),  # not on the curve
         ("insurer", 1, _set(0, b"\xff" * 32)),  # not canonical
         ("insurer", 2, lambda payload: payload[:-32]),
+        ("insurer", 2, lambda payload: np.concatenate([payload[32:64], payload[32:]])),
+        ("insurer", 2, _set(32, bytes(32))),
+        ("insurer", 2, _set(32, b"\x02" + bytes(31))),
+        ("insurer", 2, _set(32, b"\xff" * 32)),
+        ("clinic", 0, lambda payload: np.array([0], dtype=np.int64).view(np.uint8)),
+        ("clinic", 0, lambda payload: np.array([-1], dtype=np.int64).view(np.uint8)),
+        ("clinic", 1, lambda payload: np.concatenate([payload[32:64], payload[32:]])),
         ("clinic", 1, _set(0, b"\x02" + bytes(31))),
         ("clinic", 2, lambda payload: np.array([-1], dtype=np.int64).view(np.uint8)),
         ("clinic", 3, lambda payload: np.array([0, 0], dtype=np.int64).view(np.uint8)),
         ("clinic", 3, lambda payload: np.array([0, 9], dtype=np.int64).view(np.uint8)),
+        ("clinic", 2, lambda payload: np.array([MOST_IDS + 1], dtype=np.int64).view(np.uint8)),
         ("clinic", 3, lambda payload: np.array([0, -1], dtype=np.int64).view(np.uint8)),
+        ("clinic", 3, lambda payload: np.array([-2, 0], dtype=np.int64).view(np.uint8)),
+        ("clinic", 3, lambda payload: np.array([0, 2**62], dtype=np.int64).view(np.uint8)),
+        ("clinic", 3, lambda payload: payload[:-8]),
     ],
 )
 def test_peers_that_send_something_else_are_named(liar: str, number: int, change: Any) -> None:

@@ -1,5 +1,6 @@
 """Whole jobs over TLS whose rows lie with several parties."""
 
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from tests.processes.support import FEATURES, LABEL, Case, draw_rows, free_ports, run_roles
 
-from veilboost.errors import PeerMismatch
+from veilboost.errors import InputError, PeerMismatch
 from veilboost.jobs.spec import job_from_dict, job_to_toml
 from veilboost.tables.table import encode_frame
 
@@ -106,6 +107,20 @@ def test_no_common_rows_are_refused_at_all_roles(tmp_path: Path) -> None:
     case.tables["laboratory"] = case.tables["laboratory"].with_columns(pl.col("patient") + "x")
     with pytest.raises(PeerMismatch, match="north, laboratory have no id in common"):
         run_roles(case, None)
+
+
+def test_common_rows_of_one_class_are_refused(tmp_path: Path) -> None:
+    """Each table is sound by itself; without the refusal the model would say the same of everybody."""
+    case = with_ids(make_grid(tmp_path))
+    everything = case.rows.with_columns(pl.Series("patient", [f"p{n}" for n in range(case.rows.height)]))
+    held = ["age", "smoker", "referral", LABEL]
+    content = tomllib.loads(case.path.read_text())
+    content["party"] = [party for party in content["party"] if party["name"] in ("north", "laboratory")]
+    case.path.write_text(job_to_toml(job_from_dict(content)))
+    ill = everything.filter(pl.col(LABEL).cast(pl.Int64) == 1)
+    tables = {"north": everything.select(*held, "patient"), "laboratory": ill.select("prior drugs", "patient")}
+    with pytest.raises(InputError, match=f"labels of all {ill.height} rows that were matched by id are of one class"):
+        run_roles(case, None, tables=tables)
 
 
 def test_rows_that_do_not_add_up_are_refused(tmp_path: Path) -> None:

@@ -1,14 +1,25 @@
-"""Ids, and their way to the group and through it."""
+"""Ids, and their way to the group and through it; known answers in tests/vectors/alignment.json."""
 
 import hashlib
+import json
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nacl.bindings import crypto_core_ed25519_from_uniform
+from tests.strategies import FEW
+from tests.tables import edwards
 
 from veilboost.errors import DataError
 from veilboost.tables.alignment import (
     blind,
+    check_points,
     draw_scalar,
     from_octets,
     hash_to_group,
@@ -16,78 +27,83 @@ from veilboost.tables.alignment import (
     read_ids,
     to_octets,
 )
+from veilboost.tables.table import load_table
 
-P = 2**255 - 19
-ORDER = 2**252 + 27742317777372353535851937790883648493
-D = -121665 * pow(121666, -1, P) % P
-SQRT_MINUS_1 = pow(2, (P - 1) // 4, P)
-
-
-def decode(octets: bytes) -> tuple[int, int]:
-    """A point of edwards25519 (RFC 8032, section 5.1.3), in plain integers."""
-    y = int.from_bytes(octets, "little") & (1 << 255) - 1
-    u, v = (y * y - 1) % P, (D * y * y + 1) % P
-    x = u * pow(v, 3, P) * pow(u * pow(v, 7, P), (P - 5) // 8, P) % P
-    if (v * x * x - u) % P:
-        x = x * SQRT_MINUS_1 % P
-    assert (v * x * x - u) % P == 0
-    return (P - x if x & 1 != octets[31] >> 7 else x), y
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "alignment.json").read_text(encoding="utf-8"))
+SCALARS = [bytes.fromhex(scalar) for scalar in VECTORS["scalars"]]
 
 
-def encode(point: tuple[int, int]) -> bytes:
-    return (point[1] | (point[0] & 1) << 255).to_bytes(32, "little")
+def test_version() -> None:
+    assert VECTORS["version"] == 1
 
 
-def add(left: tuple[int, int], right: tuple[int, int]) -> tuple[int, int]:
-    (a, b), (c, d) = left, right
-    t = D * a * b * c * d % P
-    return (a * d + b * c) * pow(1 + t, -1, P) % P, (b * d + a * c) * pow(1 - t, -1, P) % P
+@pytest.mark.parametrize("case", VECTORS["maps"])
+def test_libsodiums_map_is_elligator_2(case: dict[str, str]) -> None:
+    data = bytes.fromhex(case["input"])
+    assert crypto_core_ed25519_from_uniform(data).hex() == case["point"]
+    assert edwards.encode(edwards.elligator(data)).hex() == case["point"]
 
 
-def multiply(scalar: int, point: tuple[int, int]) -> tuple[int, int]:
-    total = (0, 1)
-    while scalar:
-        total = add(total, point) if scalar & 1 else total
-        point, scalar = add(point, point), scalar >> 1
-    return total
+@pytest.mark.parametrize("data", [bytes(32), b"\xff" * 32, bytes(31) + b"\x80", (edwards.P + 1).to_bytes(32, "little")])
+def test_edges_of_the_map_are_elligator_2(data: bytes) -> None:
+    assert crypto_core_ed25519_from_uniform(data) == edwards.encode(edwards.elligator(data))
 
 
-def elligator(octets: bytes) -> tuple[int, int]:
-    """libsodium's map of 32 uniform bytes to the subgroup: Elligator 2 on curve25519, times the cofactor."""
-    r = int.from_bytes(octets, "little") & (1 << 255) - 1
-    a = 486662
-    v = -a * pow(1 + 2 * r * r, -1, P) % P
-    square = pow(v * (v * v + a * v + 1), (P - 1) // 2, P) in (0, 1)
-    u = v if square else (-v - a) % P
-    y = (u - 1) * pow(u + 1, -1, P) % P
-    return multiply(8, decode((y | (octets[31] >> 7) << 255).to_bytes(32, "little")))
-
-
-@pytest.mark.parametrize("text", ["a", "patient 17", "9182736450", "\u00fc"])
-def test_hash_is_two_maps_added(text: str) -> None:
-    """Against an implementation in plain integers."""
-    context = b"job"
-    prefix = hashlib.sha512(b"veilboost row alignment 1\x00" + hashlib.sha256(context).digest())
-    prefix.update(text.encode())
-    digest = prefix.digest()
-    (found,) = hash_to_group([text], context)
-    assert found == encode(add(elligator(digest[:32]), elligator(digest[32:])))
-    assert multiply(ORDER, decode(found)) == (0, 1)
-
-
-KNOWN = [
-    "dcacd8ade52976639ba173b3eb30cdb97946844b16a8603a9a47c4406a85d2e7",
-    "f03d0d1a89687e37bb4ced35c086e02364084461cc312c825adcd0d7bbefd609",
-    "1104b15516b6e6a21d48d2a5c7db7b54b44d12126ba1a01fe52fcbad08f6ced8",
-]
-
-
-def test_known_answers() -> None:
+@pytest.mark.parametrize("case", VECTORS["hashes"])
+def test_known_answers(case: dict[str, Any]) -> None:
     """So that no release maps ids otherwise than the one before."""
-    points = hash_to_group(["1", "17", "abc"], b"vector")
-    assert [point.hex() for point in points] == KNOWN
-    scalar = (7).to_bytes(32, "little")
-    assert blind(points, scalar) == [encode(multiply(7, decode(point))) for point in points]
+    points = hash_to_group([case["id"]], bytes.fromhex(case["job_hash"]))
+    assert [point.hex() for point in points] == [case["point"]]
+    assert [blind(points, scalar)[0].hex() for scalar in SCALARS] == case["multiples"]
+    for first, second in (SCALARS, SCALARS[::-1]):
+        assert blind(blind(points, first), second)[0].hex() == case["multiple_of_both"]
+
+
+@pytest.mark.parametrize("case", VECTORS["hashes"][:2])
+def test_known_answers_are_those_of_plain_integers(case: dict[str, Any]) -> None:
+    context = hashlib.sha256(bytes.fromhex(case["job_hash"])).digest()
+    point = edwards.hash_to_group([VECTORS["domain"].encode(), context, case["id"].encode()])
+    assert edwards.encode(point).hex() == case["point"]
+    assert edwards.multiply(edwards.ORDER, point) == edwards.NEUTRAL
+    numbers = [int.from_bytes(scalar, "little") for scalar in SCALARS]
+    assert [edwards.encode(edwards.multiply(number, point)).hex() for number in numbers] == case["multiples"]
+
+
+@FEW
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=40), context=st.binary(max_size=40))
+def test_hash_is_two_maps_added(text: str, context: bytes) -> None:
+    """Against an implementation in plain integers."""
+    (found,) = hash_to_group([text], context)
+    parts = [VECTORS["domain"].encode(), hashlib.sha256(context).digest(), text.encode()]
+    assert found == edwards.encode(edwards.hash_to_group(parts))
+
+
+@pytest.mark.parametrize("case", VECTORS["bad_points"], ids=lambda case: case["what"])
+def test_what_is_no_point_of_the_group_is_refused(case: dict[str, str]) -> None:
+    good = hash_to_group([f"{n}" for n in range(1100)], b"job")  # more than a thread takes at once
+    check_points(good)
+    bad = bytes.fromhex(case["point"])
+    for points in ([bad], [*good[:-1], bad, good[-1]]):
+        with pytest.raises(ValueError, match="not in the group"):
+            blind(points, SCALARS[0])
+        with pytest.raises(ValueError, match="not in the group"):
+            check_points(points)
+
+
+def test_scalars_are_uniform_below_the_order() -> None:
+    numbers = [int.from_bytes(draw_scalar(), "little") for _ in range(200)]
+    assert len(set(numbers)) == len(numbers)
+    assert max(numbers) < edwards.ORDER
+    assert max(numbers) > edwards.ORDER // 2  # else 1 in 2^200
+
+
+@FEW
+@given(own=st.sets(st.text("abc", max_size=3)), other=st.sets(st.text("abc", max_size=3)))
+def test_points_meet_where_ids_do(own: set[str], other: set[str]) -> None:
+    a, b = draw_scalar(), draw_scalar()
+    mine = dict(zip(blind(blind(hash_to_group(sorted(own), b"job"), a), b), sorted(own), strict=True))
+    theirs = blind(blind(hash_to_group(sorted(other), b"job"), b), a)
+    assert {mine[point] for point in theirs if point in mine} == own & other
 
 
 def test_blinding_commutes_and_hides() -> None:
@@ -108,6 +124,31 @@ def test_order_depends_on_the_key_alone() -> None:
     assert list(private_order(ids, b"l" * 32, b"job")) != list(order)
 
 
+@pytest.mark.parametrize("dtype", [pl.Float32, pl.Float64])
+def test_floats_that_are_whole_numbers_are_written_as_such(dtype: Any) -> None:
+    assert read_ids(pl.Series("id", [17.0, -0.0, 16777215.0, 2.5], dtype=dtype), "t") == ("17", "0", "16777215", "2.5")
+    if dtype == pl.Float32:
+        with pytest.raises(DataError, match="too large to be exact"):
+            read_ids(pl.Series("id", [2.0**24], dtype=dtype), "t")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        BytesIO(b"id\n17\n10000000000000001\n10000000000000000\n"),
+        pl.DataFrame({"id": [17, 10000000000000001, 10000000000000000]}),
+        pd.DataFrame({"id": [17, 10000000000000001, 10000000000000000]}),
+        pd.DataFrame({"id": np.array([17, 10000000000000001, 10000000000000000], dtype=np.uint64)}),
+        pd.DataFrame({"id": pd.array([17, 10000000000000001, 10000000000000000], dtype="Int64")}),
+        pd.DataFrame({"id": ["17.0", 10000000000000001, " 10000000000000000 "]}),
+    ],
+)
+def test_whole_numbers_are_exact_however_large(source: Any) -> None:
+    """Two patients must not become one because a number was rounded."""
+    table = load_table(source, features=[], row_id="id")
+    assert table.ids == ("17", "10000000000000001", "10000000000000000")
+
+
 def test_ids_are_read_alike() -> None:
     assert read_ids(pl.Series("id", [" 17 ", "17.5", "a b"]), "t") == ("17", "17.5", "a b")
     assert read_ids(pl.Series("id", [17.0, 18.0]), "t") == read_ids(pl.Series("id", [17, 18]), "t") == ("17", "18")
@@ -121,8 +162,17 @@ def test_ids_are_read_alike() -> None:
         ([1.0, float("nan")], "t.csv: row 2, column 'id': the id is empty"),
         (
             ["a", "secret", "c", " secret"],
-            "t.csv: row 4, column 'id': the id is that of row 2 too: keep one row per id",
+            "t.csv: rows 2 and 4, column 'id': have the same id: keep one row per id",
         ),
+        (["17", "17.0", " 17"], "t.csv: rows 1, 2 and 3, column 'id': have the same id"),
+        (
+            ["x", "y", "y", "z", "z", "y", "q", "q"],
+            "rows 2, 3 and 6, column 'id': have the same id; 2 more ids are there twice: keep one",
+        ),
+        (["a", *["secret"] * 12], "rows 2, 3, 4, 5, 6 and 7 more, column 'id': have the same id"),
+        (["", "a", "NaN", " "], "t.csv: rows 1, 3 and 4, column 'id': the id is empty"),
+        ([1.0, 2.0**53], "t.csv: row 2, column 'id': the id is a floating-point number too large to be exact"),
+        ([1.0, float("inf"), -1e300], "t.csv: rows 2 and 3, column 'id': the id is a floating-point number too large"),
         ([True, False], "t.csv: the id column 'id' holds neither text nor numbers"),
     ],
 )

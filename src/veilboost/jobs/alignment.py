@@ -22,6 +22,7 @@ from veilboost.mpc.transport.base import Octets, Transport
 from veilboost.tables.alignment import (
     POINT_BYTES,
     blind,
+    check_points,
     draw_scalar,
     from_octets,
     hash_to_group,
@@ -154,6 +155,7 @@ def align(transport: Transport, matching: Matching, ids: Sequence[str], key: byt
         if holder == me:
             theirs = _raise(_receive_points(transport, other, None), scalars[other], other)
             ours = _receive_points(transport, other, len(ids))
+            _check(ours, other)
             places = {point: place for place, point in enumerate(theirs)}
             found[other] = np.full(len(ids), -1, dtype=np.int64)
             found[other][orders[other]] = [places.get(point, -1) for point in ours]
@@ -253,7 +255,18 @@ def _raise(points: Sequence[bytes], scalar: bytes, peer: str) -> list[bytes]:
     try:
         return blind(points, scalar)
     except ValueError:
-        raise ProtocolError(f"{peer} sent a blinded id that is none while rows were matched") from None
+        raise _not_a_point(peer) from None
+
+
+def _check(points: Sequence[bytes], peer: str) -> None:
+    try:
+        check_points(points)
+    except ValueError:
+        raise _not_a_point(peer) from None
+
+
+def _not_a_point(peer: str) -> ProtocolError:
+    return ProtocolError(f"{peer} sent a blinded id that is none while rows were matched")
 
 
 def _receive_places(transport: Transport, holder: str, count: int, ids: int, left: bool) -> Rows:

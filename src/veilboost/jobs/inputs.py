@@ -52,7 +52,15 @@ def training_task(job: Job, block_rows: Sequence[int]) -> TrainingTask:
 
 
 def bin_columns(job: Job, task: TrainingTask, name: str, table: Table) -> list[Binned | None]:
-    """A party's binned columns by feature; None for those that it does not hold."""
+    """A party's binned columns by feature; None for those that it does not hold.
+
+    Raises
+    ------
+    InputError
+        When the rows that matching by id has left are of one class, where labels of both are needed.
+    """
+    if job.data.id is not None and job.label_spec.whole and table.label is not None:
+        _check_classes(job, table.label)
     own = job.party_names.index(name)
     columns: list[Binned | None] = [None] * len(job.features)
     for piece in task.space.pieces:
@@ -75,6 +83,15 @@ def matching(job: Job) -> Matching:
 def disclosed_by_matching(job: Job, block_rows: Sequence[int]) -> list[Disclosure]:
     """What the ledger says of matching; nothing where rows belong together as they are."""
     return [] if job.data.id is None else disclosures_of(matching(job), block_rows)
+
+
+def _check_classes(job: Job, labels: npt.NDArray[np.float64]) -> None:
+    objective = job.parameters.objective
+    if objective == "binary:logistic" and labels.min() == labels.max():
+        raise InputError(
+            f"the labels of all {len(labels)} rows that were matched by id are of one class: {objective} needs both: "
+            'check that the tables write the same ids alike, or keep all rows with join = "left"'
+        )
 
 
 def _check_label_spread(labels: npt.NDArray[np.float64], label_range: tuple[float, float], where: str) -> None:

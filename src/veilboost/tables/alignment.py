@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from secrets import token_bytes
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ import polars as pl
 from nacl.bindings import (
     crypto_core_ed25519_add,
     crypto_core_ed25519_from_uniform,
+    crypto_core_ed25519_is_valid_point,
     crypto_core_ed25519_NONREDUCEDSCALARBYTES,
     crypto_core_ed25519_scalar_reduce,
     crypto_scalarmult_ed25519_noclamp,
@@ -30,6 +32,7 @@ from veilboost.errors import DataError
 from veilboost.tables.reading import is_readable
 
 Octets = npt.NDArray[np.uint8]
+Result = TypeVar("Result")
 
 #: Bytes of a group element.
 POINT_BYTES = 32
@@ -38,6 +41,12 @@ _DOMAIN = b"veilboost row alignment 1\x00"
 _WHOLE_NUMBER = r"^(-?\d+)\.0+$"
 _CHUNK = 1024
 
+#: Floating-point numbers from here on do not tell neighbouring whole numbers apart: float64, float32.
+_EXACT = (2.0**53, 2.0**24)
+
+#: How many rows a message names.
+_SHOWN = 5
+
 
 def read_ids(cells: pl.Series, where: str) -> tuple[str, ...]:
     """The ids of a table's rows as text: blanks around them removed, 17.0 written as 17.
@@ -45,26 +54,32 @@ def read_ids(cells: pl.Series, where: str) -> tuple[str, ...]:
     Raises
     ------
     DataError
-        An id is empty or there twice; with the rows, counted from 1, and never the id.
+        An id is empty ("NaN" is, as in any column), there twice, or a floating-point number too large to be exact; with
+        the rows, counted from 1, and never the id.
     """
-    name = cells.name
+    at = f"column '{cells.name}'"
     if not is_readable(cells.dtype) or cells.dtype == pl.Boolean:
-        raise DataError(f"{where}: the id column '{name}' holds neither text nor numbers: convert it")
-    ids = cells.fill_nan(None) if cells.dtype.is_float() else cells
-    ids = ids.cast(pl.String).str.strip_chars().str.replace(_WHOLE_NUMBER, "$1").fill_null("")
-    empty = np.flatnonzero((ids == "").to_numpy())
+        raise DataError(f"{where}: the id {at} holds neither text nor numbers: convert it")
+    if cells.dtype.is_float():
+        cells = cells.fill_nan(None)
+        rounded = np.flatnonzero((cells.abs() >= _EXACT[cells.dtype == pl.Float32]).fill_null(value=False).to_numpy())
+        if len(rounded):
+            raise DataError(
+                f"{where}: {_rows_in_words(rounded)}, {at}: the id is a floating-point number too large to be exact: "
+                "store ids as text or whole numbers"
+            )
+        whole = (cells == cells.floor()).fill_null(value=False)
+        cells = cells.cast(pl.Int64).cast(pl.String).zip_with(whole, cells.cast(pl.String))
+    ids = cells.cast(pl.String).str.strip_chars().str.replace(_WHOLE_NUMBER, "$1").fill_null("")
+    empty = np.flatnonzero(ids.str.to_lowercase().is_in(["", "nan"]).to_numpy())
     if len(empty):
-        raise DataError(f"{where}: row {empty[0] + 1}, column '{name}': the id is empty: every row needs one")
-    if ids.is_duplicated().any():
-        first = ids.to_list()
-        seen: dict[str, int] = {}
-        for row, one in enumerate(first):
-            if one in seen:
-                raise DataError(
-                    f"{where}: row {row + 1}, column '{name}': the id is that of row {seen[one] + 1} too: "
-                    "keep one row per id"
-                )
-            seen[one] = row
+        raise DataError(f"{where}: {_rows_in_words(empty)}, {at}: the id is empty: every row needs one")
+    again = ids.is_duplicated()
+    if again.any():
+        same = np.flatnonzero((ids == ids.filter(again)[0]).to_numpy())
+        others = ids.filter(again).n_unique() - 1
+        more = f"; {others} more {'id is' if others == 1 else 'ids are'} there twice" if others else ""
+        raise DataError(f"{where}: {_rows_in_words(same)}, {at}: have the same id{more}: keep one row per id")
     return tuple(ids.to_list())
 
 
@@ -110,6 +125,12 @@ def blind(points: Sequence[bytes], scalar: bytes) -> list[bytes]:
         raise ValueError("a point is not in the group") from None
 
 
+def check_points(points: Sequence[bytes]) -> None:
+    """Refuse with ValueError what `blind` would refuse."""
+    if not all(_in_threads(crypto_core_ed25519_is_valid_point, points)):
+        raise ValueError("a point is not in the group")
+
+
 def to_octets(points: Sequence[bytes]) -> Octets:
     """Points one after the other, uint8, shape (points * 32,)."""
     return np.frombuffer(b"".join(points), dtype=np.uint8)
@@ -127,8 +148,16 @@ def private_order(ids: Sequence[str], key: bytes, context: bytes) -> npt.NDArray
     return np.array(sorted(range(len(ids)), key=marks.__getitem__), dtype=np.int64)
 
 
-def _in_threads(act: Callable[..., bytes], items: Sequence[str] | Sequence[bytes]) -> list[bytes]:
+def _in_threads(act: Callable[[Any], Result], items: Sequence[str] | Sequence[bytes]) -> list[Result]:
     """Act on all items; libsodium computes without Python's lock."""
     chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         return list(chain.from_iterable(pool.map(lambda chunk: [act(item) for item in chunk], chunks)))
+
+
+def _rows_in_words(rows: npt.NDArray[np.int64]) -> str:
+    """Such as "row 3", "rows 3 and 7" or "rows 1, 2, 3, 4, 5 and 12 more"; counted from 1."""
+    shown = [str(row + 1) for row in rows[:_SHOWN].tolist()]
+    if len(rows) > _SHOWN:
+        return f"rows {', '.join(shown)} and {len(rows) - _SHOWN} more"
+    return f"row {shown[0]}" if len(rows) == 1 else f"rows {', '.join(shown[:-1])} and {shown[-1]}"

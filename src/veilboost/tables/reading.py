@@ -280,6 +280,8 @@ def _find(header: Sequence[str], names: Sequence[str], where: str) -> list[int]:
 def _from_pandas(name: str, column: Any) -> pl.Series:
     """A column of any pandas type as numbers, booleans or text."""
     kind = getattr(column.dtype, "kind", "O")
+    if kind in "iu" and not column.isna().any():  # exact, since they may be ids
+        return pl.Series(name, np.ascontiguousarray(column.to_numpy(dtype=np.int64 if kind == "i" else np.uint64)))
     if kind in "iuf":
         numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
         return pl.Series(name, np.ascontiguousarray(numbers), dtype=pl.Float64)
