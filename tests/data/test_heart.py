@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from veilboost.data import heart_disease_path, heart_job_path
+from veilboost.data import heart_disease_path, heart_job_path, hospitals_job_path
 
 ROWS = list(csv.DictReader(heart_disease_path().read_text(encoding="utf-8").splitlines()))
 JOB = tomllib.loads(heart_job_path().read_text(encoding="utf-8"))
@@ -38,6 +38,15 @@ def test_parties_share_out_every_feature_and_the_label() -> None:
     assert sorted(columns) == sorted([*FEATURES, JOB["data"]["label"]])
     assert set(FEATURES) == set(FEATURES_IN_FILE_ORDER)
     assert "hospital" not in columns
+
+
+def test_hospitals_have_the_same_features() -> None:
+    hospitals = tomllib.loads(hospitals_job_path().read_text(encoding="utf-8"))
+    assert hospitals["feature"] == JOB["feature"]
+    assert hospitals["model"] == JOB["model"]
+    *sites, laboratory = hospitals["party"]
+    assert [site["columns"] for site in sites] == [JOB["party"][0]["columns"]] * 4
+    assert laboratory["columns"] == JOB["party"][1]["columns"]
 
 
 def test_addresses_are_distinct_and_local() -> None:

@@ -109,8 +109,10 @@ def test_port_in_use(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_demo() -> None:
-    result = veilboost("demo", timeout=60)
+    result = veilboost("demo", timeout=180)
     assert (result.returncode, result.stderr) == (0, "")
-    (ours,) = re.findall(r"(0\.\d{3})\s+with all columns, none of them shown", result.stdout)
-    (theirs,) = re.findall(r"(0\.\d{3})\s+with all columns pooled in one table", result.stdout)
+    (ours,) = re.findall(r"all +\S +276 +\S +55% +\S +\S +(0\.\d{3})", result.stdout)
+    (theirs,) = re.findall(r"pooled in one table \(XGBoost\): (0\.\d{3})", result.stdout)
     assert abs(float(ours) - float(theirs)) < 0.02
+    gains = re.findall(r"(Cleveland|Hungary|Switzerland|Long-Beach) .*([+-]0\.\d{3})", result.stdout)
+    assert [name for name, _ in gains] == ["Cleveland", "Hungary", "Switzerland", "Long-Beach"]

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from veilboost.cli.progress import TreeProgress
 from veilboost.cli.train import tree_times
-from veilboost.data import heart_disease_path, heart_job_path
+from veilboost.data import heart_disease_path, hospitals_job_path
 from veilboost.errors import InputError
 from veilboost.jobs.local import run_local
 from veilboost.jobs.spec import Job, load_job
@@ -26,7 +26,10 @@ from veilboost.trees.xgboost_json import load_model
 
 Floats = npt.NDArray[np.float32]
 
-_TEST_PART = 0.2
+_TEST_PART = 0.3
+
+#: Patients of the laboratory whom no hospital of the job has.
+_STRANGERS = 50
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,55 +40,48 @@ def add_to(app: typer.Typer) -> None:
 def demo(
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Keep the results in this folder.")] = None,
 ) -> None:
-    """A clinic and a laboratory train a model of heart disease on 920 patients; neither shows the other its table."""
+    """Four hospitals and a laboratory train a model of heart disease on 920 patients; none shows another its table."""
     try:
         import sklearn.metrics
         import sklearn.model_selection
-        import xgboost  # noqa: F401  needed by _plain_auc
+        import xgboost  # noqa: F401
     except ImportError as error:
         raise InputError(f"the demo compares with {error.name}: install 'veilboost[analyst]'") from None
     console = Console()
-    job = load_job(heart_job_path())
+    job = load_job(hospitals_job_path())
     patients = pl.read_csv(heart_disease_path(), infer_schema=False)
+    patients = patients.with_columns(pl.Series("patient", [f"P{number:04}" for number in range(patients.height)]))
     disease = patients[job.data.label].cast(pl.Int64).to_numpy()
+    hospitals = patients["hospital"].str.replace("VA Long Beach", "Long-Beach").to_numpy()
     train_rows, test_rows = sklearn.model_selection.train_test_split(
-        np.arange(len(disease)), test_size=_TEST_PART, random_state=0, stratify=disease
+        np.arange(len(disease)), test_size=_TEST_PART, random_state=0, stratify=[*zip(hospitals, disease, strict=True)]
     )
+    tables = _tables(job, patients, hospitals, train_rows)
     console.print(
-        f"[bold]Heart disease in {patients.height} patients of four hospitals.[/bold] Who holds which column of the "
-        f"{len(train_rows)} patients to train on:"
+        f"[bold]Heart disease in {patients.height} patients of four hospitals.[/bold] Each hospital holds "
+        f"{', '.join(job.parties[0].columns)} of its own patients, a laboratory {', '.join(job.parties[-1].columns)} "
+        f"of all of them, and {_STRANGERS} patients of nobody else. Rows to train on:"
     )
-    for party in job.parties:
-        console.print(f"  {party.name}: {', '.join(party.columns)}")
+    console.print("  " + ", ".join(f"{name} {table.height}" for name, table in tables.items()))
     console.print(
-        "Every participant is a process of its own; they speak mutual TLS on this machine. The dealer hands out random "
-        f"numbers and sees no data; only {job.analyst} will see the model.\n"
+        "Every participant is a process of its own; they speak mutual TLS on this machine, and find their common "
+        "patients without showing each other their numbers. The dealer hands out random numbers and sees no data; "
+        f"only {job.analyst} will see the model.\n"
     )
     with tempfile.TemporaryDirectory(prefix="veilboost-") as scratch:
         results = Path(scratch)
-        data = {}
-        for party in job.parties:
-            path = results / f"{party.name}.csv"
-            patients[train_rows].select(party.columns).write_csv(path)
-            data[party.name] = path
+        data: dict[str, Path | bytes] = {}
+        for name, table in tables.items():
+            data[name] = results / f"{name}.csv"
+            table.write_csv(results / f"{name}.csv")
         with TreeProgress(job.parameters.n_estimators) as progress:
-            run = run_local(job, heart_job_path(), data, results, progress, on_progress=progress.report)
+            run = run_local(job, hospitals_job_path(), data, results, progress, on_progress=progress.report)
         model = load_model(results / "model.json")
-        values = encode_frame(patients, job.features)
-        ours = sklearn.metrics.roc_auc_score(disease[test_rows], model.predict(values[test_rows]))
-        theirs = _plain_auc(job, values, disease, train_rows, test_rows, range(len(job.features)))
-        alone = {
-            party.name: _plain_auc(job, values, disease, train_rows, test_rows, _columns_of(job, party.columns))
-            for party in job.parties
-        }
         if out is not None:
             shutil.copytree(results, out, dirs_exist_ok=True)
-    console.print(f"AUC on {len(test_rows)} other patients:")
-    for name, auc in alone.items():
-        console.print(f"  {auc:.3f}  with the columns of the {name} alone (XGBoost)")
-    console.print(f"  [bold]{ours:.3f}  with all columns, none of them shown to anybody (veilboost)[/bold]")
-    console.print(f"  {theirs:.3f}  with all columns pooled in one table (XGBoost)\n")
-    console.print(f"{tree_times(run.report['seconds_per_tree'])}. Sent by each role:")
+    values = encode_frame(patients, job.features)
+    console.print(_gains(job, values, disease, hospitals, train_rows, test_rows, model.predict(values)))
+    console.print(f"\n{tree_times(run.report['seconds_per_tree'])}. Sent by each role:")
     for role, count in run.report["bytes_sent"].items():
         console.print(f"  {role}: {count / 1e6:.1f} MB")
     console.print(_disclosures(job, run.ledger))
@@ -96,6 +92,48 @@ def demo(
         console.print(str((out / "report.html").absolute()), soft_wrap=True, markup=False, highlight=False)
 
 
+def _tables(job: Job, patients: pl.DataFrame, hospitals: Any, train_rows: Any) -> dict[str, pl.DataFrame]:
+    """What each party holds; the laboratory in an order of its own, with some patients of nobody else."""
+    tables = {}
+    for party in job.parties:
+        columns = ["patient", *party.columns]
+        if job.grid.block_of[job.party_names.index(party.name)] is not None:
+            tables[party.name] = patients[train_rows[hospitals[train_rows] == party.name]].select(columns)
+        else:
+            own = patients[train_rows].select(columns)
+            others = own.head(_STRANGERS).with_columns(pl.Series("patient", [f"X{n}" for n in range(_STRANGERS)]))
+            tables[party.name] = pl.concat([own, others]).sample(fraction=1, shuffle=True, seed=1)
+    return tables
+
+
+def _gains(
+    job: Job, values: Floats, disease: Any, hospitals: Any, train_rows: Any, test_rows: Any, together: Floats
+) -> Table:
+    """AUC on each hospital's other patients: of a model of its own table alone, and of the common one."""
+    own = _columns_of(job, job.parties[0].columns)
+    everything = range(len(job.features))
+    table = Table(
+        title="AUC on other patients: each hospital alone (XGBoost on its own table), and all together",
+        title_justify="left",
+    )
+    for heading in ("hospital", "patients", "with disease", "alone", "together (veilboost)", "gain"):
+        table.add_column(heading, justify="left" if heading == "hospital" else "right")
+    for name in job.label_holders:
+        mine, tested = train_rows[hospitals[train_rows] == name], test_rows[hospitals[test_rows] == name]
+        alone = _auc(disease[tested], _plain_model(job, values, disease, mine, own)[tested])
+        common = _auc(disease[tested], together[tested])
+        ill = f"{disease[tested].mean():.0%}"
+        table.add_row(name, str(len(tested)), ill, f"{alone:.3f}", f"{common:.3f}", f"{common - alone:+.3f}")
+    pooled = _auc(disease[test_rows], _plain_model(job, values, disease, train_rows, everything)[test_rows])
+    ours = _auc(disease[test_rows], together[test_rows])
+    table.add_section()
+    ill = f"{disease[test_rows].mean():.0%}"
+    table.add_row("all", str(len(test_rows)), ill, "", f"[bold]{ours:.3f}[/bold]", "")
+    table.caption = f"All rows and columns pooled in one table (XGBoost): {pooled:.3f}"
+    table.caption_justify = "left"
+    return table
+
+
 def _disclosures(job: Job, ledger: list[dict[str, Any]]) -> Table:
     table = Table(title="What was disclosed to whom", title_justify="left")
     table.add_column("receiver")
@@ -104,20 +142,19 @@ def _disclosures(job: Job, ledger: list[dict[str, Any]]) -> Table:
     for entry in ledger:
         table.add_row(entry["receiver"], entry["value"], " x ".join(map(str, entry["shape"])))
     for role in job.roles:
-        if role != job.analyst:
+        if role not in {entry["receiver"] for entry in ledger}:
             table.add_row(role, "nothing", "0")
     return table
 
 
-def _plain_auc(job: Job, values: Floats, labels: Any, train_rows: Any, test_rows: Any, columns: Sequence[int]) -> float:
-    """AUC of plain XGBoost with the same parameters on the same rows, with some of the columns."""
-    import sklearn.metrics
+def _plain_model(job: Job, values: Floats, labels: Any, rows: Any, columns: Sequence[int]) -> Floats:
+    """What plain XGBoost with the same parameters, trained on these rows and columns, predicts for all rows."""
     import xgboost
 
-    def matrix(rows: Any) -> Any:
+    def matrix(chosen: Any) -> Any:
         return xgboost.DMatrix(
-            values[rows][:, columns],
-            label=labels[rows],
+            values[chosen][:, columns],
+            label=labels[chosen],
             feature_names=[job.features[i].name for i in columns],
             feature_types=["c" if job.features[i].categorical else "float" for i in columns],
             enable_categorical=True,
@@ -126,8 +163,14 @@ def _plain_auc(job: Job, values: Floats, labels: Any, train_rows: Any, test_rows
     names = ("objective", "max_depth", "learning_rate", "max_bin", "reg_lambda", "min_child_weight", "gamma")
     parameters = {name: getattr(job.parameters, name) for name in names}
     parameters |= {"tree_method": "hist", "max_cat_to_onehot": 1000, "seed": 0}
-    booster = xgboost.train(parameters, matrix(train_rows), job.parameters.n_estimators)
-    return float(sklearn.metrics.roc_auc_score(labels[test_rows], booster.predict(matrix(test_rows))))
+    booster = xgboost.train(parameters, matrix(rows), job.parameters.n_estimators)
+    return np.asarray(booster.predict(matrix(np.arange(len(values)))))
+
+
+def _auc(labels: Any, predictions: Floats) -> float:
+    import sklearn.metrics
+
+    return float(sklearn.metrics.roc_auc_score(labels, predictions))
 
 
 def _columns_of(job: Job, names: Sequence[str]) -> list[int]:

@@ -1,8 +1,8 @@
-"""The data and the job file of `veilboost demo`; README.md in this folder names their source and licence."""
+"""The data and job files of demonstrations; README.md in this folder names their source and licence."""
 
 from pathlib import Path
 
-__all__ = ["heart_disease_path", "heart_job_path"]
+__all__ = ["heart_disease_path", "heart_job_path", "hospitals_job_path"]
 
 _HERE = Path(__file__).resolve().parent
 
@@ -20,7 +20,7 @@ def heart_disease_path() -> Path:
 
 
 def heart_job_path() -> Path:
-    """Path of the demonstration's job file.
+    """Path of a job file for two owners.
 
     Returns
     -------
@@ -29,3 +29,16 @@ def heart_job_path() -> Path:
         order; `university` is the analyst.
     """
     return _HERE / "heart.toml"
+
+
+def hospitals_job_path() -> Path:
+    """Path of the job file of `veilboost demo`.
+
+    Returns
+    -------
+    Path
+        A TOML file: the parties `Cleveland`, `Hungary`, `Switzerland` and `Long-Beach` hold their own patients, the
+        party `laboratory` other columns of all of them; rows are matched by `patient`, a number that the demo adds;
+        `university` is the analyst.
+    """
+    return _HERE / "hospitals.toml"
