@@ -59,7 +59,7 @@ def case(tmp_path: Path) -> Case:
         ('kind = "flag"', 'kind = "flags"', "[[feature]] 'smoker', key 'kind'"),
         ('"smoker"]', '"smoker", "smoker"]', "'smoker' is listed twice"),
         ('"smoker"]', "]", "[[feature]] 'smoker': no party has it in its columns"),
-        ('"smoker"]', '"smoker", "referral"]', "it alone has"),
+        ('"smoker"]', '"smoker", "referral"]', "is also at"),
         ('"age", ', '"age", "weight", ', "'weight' is neither the label nor a [[feature]]"),
         ('levels = ["ward", "er", "gp"]', "", "key 'levels': is missing"),
         ("[job]", "[job", "is not valid TOML"),

@@ -121,7 +121,7 @@ def test_drafted_job_is_a_job() -> None:
         "127.0.0.1:7102",
     ]
     assert job_from_dict(draft_job("d", {"a": job.features[:1], "b": []}, "y", "b", "c", {})).party_names == ("a", "b")
-    with pytest.raises(JobError, match="it alone has 'y', but only its own rows of 'age'"):
+    with pytest.raises(JobError, match="'age' is also at a, so each has different rows, but 'y' is here alone"):
         job_from_dict(draft_job("d", {"a": job.features[:1], "b": job.features[:1]}, "y", "b", "c", {}))
 
 
@@ -205,7 +205,7 @@ def test_train_accepts_what_describe_drafts(
     ("words", "expected"),
     [
         (["--label", "ill"], "--label ill: no table has this column"),
-        (["--label", "sick"], "it alone has 'age', but only its own rows of 'patient'"),
+        (["--label", "sick"], "if 'patient' says which rows belong together, make it the id"),
         (["--label", "sick", "--id", "person"], "--id person: "),
     ],
 )

@@ -257,8 +257,8 @@ BAD: list[tuple[Change, str, str]] = [
     (lambda t: t["party"][0].update(columns="age"), "[[party]] 'north', key 'columns'", "must be a list"),
     (lambda t: t["party"][0]["columns"].append("age"), "[[party]] 'north', key 'columns'", "'age' is listed twice"),
     (lambda t: t["party"][0]["columns"].append("bmi"), "[[party]] 'north', key 'columns'", "neither the label nor"),
-    (lambda t: t["party"][1]["columns"].append("age"), "[[party]] 'north', key 'columns'", "it alone has 'referral'"),
-    (lambda t: t["party"][1]["columns"].append("ms"), "[[party]] 'north', key 'columns'", "it alone has 'referral'"),
+    (lambda t: t["party"][1]["columns"].append("age"), "[[party]] 'north', key 'columns'", "'age' is also at insurer"),
+    (lambda t: t["party"][1]["columns"].append("ms"), "[[party]] 'north', key 'columns'", "'ms' is also at insurer"),
     (lambda t: t["dealer"].update(port=1), "[dealer]", "unknown key 'port'"),
 ]
 

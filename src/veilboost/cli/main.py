@@ -5,6 +5,7 @@ Exit status 0, or 2 with one line on standard error that says what is wrong and 
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -39,6 +40,7 @@ def _start(
 
 def main() -> None:
     """Run the command line and end the process."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as when somebody presses Ctrl-C: peers hear of it
     try:
         status = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):

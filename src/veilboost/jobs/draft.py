@@ -88,6 +88,10 @@ def fits_classification(name: str, cells: pl.Series, where: str) -> bool:
 
 
 def _refuse_unreadable(name: str, cells: pl.Series, where: str) -> None:
+    if cells.dtype in (pl.Date, pl.Datetime):
+        raise DataError(
+            f"{where}: column '{name}' holds dates: make it a number, such as days since a date, or leave it out"
+        )
     if not is_readable(cells.dtype):
         kind = cells.dtype.base_type().__name__
         raise DataError(

@@ -77,11 +77,11 @@ class Grid:
         for column, held in holders.items():
             if len(held) == 1 and block_of[held[0]] is not None:
                 shared = by[held[0]]
+                others = " and ".join(parties[position] for position in holders[shared] if position != held[0])
                 raise JobError(
-                    f"{at(parties[held[0]])}: it alone has '{column}', but only its own rows of '{shared}': list "
-                    f"'{column}' at all parties that have '{shared}', with empty cells where they lack it "
-                    f"(missing = true), or list '{shared}' at one party only; what says which rows belong together is "
-                    "the id, not a column"
+                    f"{at(parties[held[0]])}: '{shared}' is also at {others}, so each has different rows, but "
+                    f"'{column}' is here alone: if '{shared}' says which rows belong together, make it the id; if it "
+                    f"is there twice, keep it at one; else list '{column}' at all, with empty cells (missing = true)"
                 )
         return cls(blocks, holders, tuple(block_of))
 

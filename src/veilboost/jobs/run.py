@@ -49,7 +49,7 @@ WAIT_SECONDS = 600.0
 #: What a role or `veilboost train` may write, apart from certificates.
 RESULTS = ("model.json", "model.share", "report.json", "ledger.json", "report.html")
 
-#: What the analyst tells the owners when the model is on its disk.
+#: What the analyst tells the owners when the model is on its disk, and they the dealer.
 _SAVED = b"saved"
 
 _STARTED = time.perf_counter()
@@ -207,8 +207,9 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
         if directory is not None:
             with _writing(directory):
                 save_share(directory, task, forest, key, job.job_hash(), role.name)
-        if job.analyst != role.name and transport.receive(job.analyst, len(_SAVED)).tobytes() != _SAVED:
-            raise ProtocolError(f"{job.analyst} has not confirmed the model: are both on the same version?")
+        if job.analyst != role.name:
+            _hear_that_it_is_saved(transport, job.analyst)
+        transport.send(DEALER, np.frombuffer(_SAVED, dtype=np.uint8))
     _write(role, directory, outcome)
     if checkpoints is not None:
         checkpoints.clear()
@@ -230,6 +231,10 @@ def run_dealer(role: Role) -> Outcome:
         state = hollow_state(task, meeting.trees_done) if meeting.trees_done else None
         forest = train(session, task, [None] * len(job.features), None, _timed(role, outcome), state=state)
         reveal_to(session, task, forest, job.analyst)
+        # The dealer is ahead of the owners: what it has taken part in is disclosed only when they say so.
+        role.on_phase("waiting for the owners")
+        for owner in job.party_names:
+            _hear_that_it_is_saved(transport, owner)
         _write_ledger(directory, session.ledger)
         outcome.ledger, outcome.phases = session.ledger, session.phases.totals()
     _write(role, directory, outcome)
@@ -264,6 +269,11 @@ def _keep_model(role: Role, outcome: Outcome, transport: TlsTransport, owners: S
             save_model(outcome.model, role.out / "model.json")
     for owner in owners:
         transport.send(owner, np.frombuffer(_SAVED, dtype=np.uint8))
+
+
+def _hear_that_it_is_saved(transport: TlsTransport, peer: str) -> None:
+    if transport.receive(peer, len(_SAVED)).tobytes() != _SAVED:
+        raise ProtocolError(f"{peer} has not confirmed the model: are both on the same version?")
 
 
 def _forget(state: TrainingState) -> None:
