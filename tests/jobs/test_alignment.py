@@ -261,9 +261,6 @@ def _set(start: int, octets: bytes) -> Any:
         ("insurer", 1, _set(0, b"\xff" * 32)),  # not canonical
         ("insurer", 2, lambda payload: payload[:-32]),
         ("insurer", 2, lambda payload: np.concatenate([payload[32:64], payload[32:]])),
-        ("insurer", 2, _set(32, bytes(32))),
-        ("insurer", 2, _set(32, b"\x02" + bytes(31))),
-        ("insurer", 2, _set(32, b"\xff" * 32)),
         ("clinic", 0, lambda payload: np.array([0], dtype=np.int64).view(np.uint8)),
         ("clinic", 0, lambda payload: np.array([-1], dtype=np.int64).view(np.uint8)),
         ("clinic", 1, lambda payload: np.concatenate([payload[32:64], payload[32:]])),

@@ -22,7 +22,6 @@ from veilboost.mpc.transport.base import Octets, Transport
 from veilboost.tables.alignment import (
     POINT_BYTES,
     blind,
-    check_points,
     draw_scalar,
     from_octets,
     hash_to_group,
@@ -155,7 +154,7 @@ def align(transport: Transport, matching: Matching, ids: Sequence[str], key: byt
         if holder == me:
             theirs = _raise(_receive_points(transport, other, None), scalars[other], other)
             ours = _receive_points(transport, other, len(ids))
-            _check(ours, other)
+            # Those that come back are only compared, with points that have been checked.
             places = {point: place for place, point in enumerate(theirs)}
             found[other] = np.full(len(ids), -1, dtype=np.int64)
             found[other][orders[other]] = [places.get(point, -1) for point in ours]
@@ -255,18 +254,7 @@ def _raise(points: Sequence[bytes], scalar: bytes, peer: str) -> list[bytes]:
     try:
         return blind(points, scalar)
     except ValueError:
-        raise _not_a_point(peer) from None
-
-
-def _check(points: Sequence[bytes], peer: str) -> None:
-    try:
-        check_points(points)
-    except ValueError:
-        raise _not_a_point(peer) from None
-
-
-def _not_a_point(peer: str) -> ProtocolError:
-    return ProtocolError(f"{peer} sent a blinded id that is none while rows were matched")
+        raise ProtocolError(f"{peer} sent a blinded id that is none while rows were matched") from None
 
 
 def _receive_places(transport: Transport, holder: str, count: int, ids: int, left: bool) -> Rows:

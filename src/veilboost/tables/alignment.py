@@ -21,7 +21,6 @@ import polars as pl
 from nacl.bindings import (
     crypto_core_ed25519_add,
     crypto_core_ed25519_from_uniform,
-    crypto_core_ed25519_is_valid_point,
     crypto_core_ed25519_NONREDUCEDSCALARBYTES,
     crypto_core_ed25519_scalar_reduce,
     crypto_scalarmult_ed25519_noclamp,
@@ -123,12 +122,6 @@ def blind(points: Sequence[bytes], scalar: bytes) -> list[bytes]:
         return _in_threads(one, points)
     except SodiumError:
         raise ValueError("a point is not in the group") from None
-
-
-def check_points(points: Sequence[bytes]) -> None:
-    """Refuse with ValueError what `blind` would refuse."""
-    if not all(_in_threads(crypto_core_ed25519_is_valid_point, points)):
-        raise ValueError("a point is not in the group")
 
 
 def to_octets(points: Sequence[bytes]) -> Octets:
