@@ -268,12 +268,12 @@ def tables() -> dict[str, pd.DataFrame]:
         (
             lambda t: {**t, "south": t["south"].assign(patient=7)},
             {"id": "patient", "label": "status"},
-            "table of south: row 2: the id in column 'patient' is there twice",
+            "table of south: rows 1, 2, 3, 4, 5 and 85 more, column 'patient': have the same id",
         ),
         (
             lambda t: {**t, "south": t["south"].assign(patient=[None] * 90)},
             {"id": "patient", "label": "status"},
-            "table of south: the id column 'patient' has empty cells",
+            "table of south: rows 1, 2, 3, 4, 5 and 85 more, column 'patient': the id is empty",
         ),
         (
             lambda t: {**t, "north": pl.DataFrame({"patient": pl.Series(range(90)).cast(pl.Duration)})},

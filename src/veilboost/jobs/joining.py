@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from veilboost.errors import DataError, InputError
 from veilboost.jobs.grid import Grid
-from veilboost.tables.reading import column_names, is_readable, read_columns
+from veilboost.tables.alignment import read_ids
+from veilboost.tables.reading import column_names, read_columns
 
 
 def read_all(
@@ -20,7 +20,6 @@ def read_all(
     frames: dict[str, pl.DataFrame] = {}
     for party, source in parties.items():
         where = f"table of {party}"
-        source = _with_text_ids(source, row_id)
         frames[party] = read_columns(source, column_names(source, where), where)
         if frames[party].height == 0:
             raise DataError(f"{where}: the table has no rows: give at least one row below the header")
@@ -39,18 +38,6 @@ def read_all(
         shown = ", ".join(f"{party} has {count}" for party, count in counts.items())
         raise DataError(f"the tables have different numbers of rows ({shown}): align them, or name a common id column")
     return frames, holders
-
-
-def _with_text_ids(source: Any, row_id: str | None) -> Any:
-    """A pandas frame with its whole-number ids as text, since the reader's float64 does not hold all of them."""
-    if (
-        row_id is not None
-        and hasattr(source, "iloc")
-        and row_id in source.columns
-        and getattr(source[row_id].dtype, "kind", "O") in "iu"
-    ):
-        return source.assign(**{row_id: source[row_id].astype("string")})
-    return source
 
 
 def _align(frames: dict[str, pl.DataFrame], row_id: str, grid: Grid) -> dict[str, pl.DataFrame]:
@@ -76,16 +63,8 @@ def _align(frames: dict[str, pl.DataFrame], row_id: str, grid: Grid) -> dict[str
 
 
 def _ids(frame: pl.DataFrame, row_id: str, party: str) -> pl.Series:
-    """The ids of a table as text, each there and there once."""
+    """The ids of a table as text, each there and there once, by the rules of matching in private."""
     where = f"table of {party}"
     if row_id not in frame.columns:
         raise DataError(f"{where}: there is no id column '{row_id}': add it, or leave id out if the rows are aligned")
-    if not is_readable(frame[row_id].dtype):
-        raise DataError(f"{where}: the id column '{row_id}' holds neither text nor numbers: convert it")
-    ids = frame[row_id].cast(pl.String).str.strip_chars().str.replace(r"^(\d+)\.0+$", "$1")  # 17.0 is 17
-    if ids.null_count() or (ids == "").any():
-        raise DataError(f"{where}: the id column '{row_id}' has empty cells: every row needs an id")
-    if ids.is_duplicated().any():
-        row = int(np.flatnonzero(ids.is_duplicated().to_numpy())[1]) + 1
-        raise DataError(f"{where}: row {row}: the id in column '{row_id}' is there twice: keep one row per id")
-    return ids.alias(row_id)
+    return pl.Series(row_id, read_ids(frame[row_id], where), dtype=pl.String)
