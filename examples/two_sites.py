@@ -4,7 +4,8 @@
 
 The table has a column `site`, eight features that both sites have, and the label `converted`. Such a table can be put
 together from Pineda and Flores Rivera (2023), Mendeley Data doi:10.17632/8wk5hjx7x2.1, and Balnyte et al., Medicina
-2022;58(9):1178; it is not part of veilboost. Every site is compared with what it would reach alone, over several splits of its patients.
+2022;58(9):1178; it is not part of veilboost. Every site is compared with what it would reach
+alone, over several splits of its patients.
 """
 
 from __future__ import annotations
