@@ -29,7 +29,7 @@ VALUES = {
     "columns": (10, 20, 40, 80, 160),
     "bins": (8, 16, 32, 64, 128),
     "depth": (2, 3, 4, 5, 6),
-    "owners": (2, 3, 4, 5, 6),
+    "owners": (2, 3, 4, 5, 6, 7, 8),
 }
 QUICK_BASE = Setting(rows=2_000, columns=12, bins=16, depth=3, trees=3)
 QUICK_VALUES = {
