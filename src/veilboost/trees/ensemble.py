@@ -5,9 +5,9 @@ categorical node the one listed category goes right and every other, codes unkno
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -173,6 +173,9 @@ class Ensemble:
         The last round, counted from 0, when the rounds after the best were cut off (early stopping); else None.
     best_score
         The validation metric of that round; None as above.
+    metrics
+        By data set and metric its value after every round that was trained, as XGBoost's `evals_result`. Model files do
+        not hold it.
     """
 
     features: tuple[Feature, ...]
@@ -181,6 +184,7 @@ class Ensemble:
     trees: tuple[Tree, ...]
     best_iteration: int | None = None
     best_score: float | None = None
+    metrics: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
 
     @property
     def outputs(self) -> int:

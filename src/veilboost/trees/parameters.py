@@ -195,7 +195,9 @@ class Parameters(BaseModel):
         if self.early_stopping_rounds is None:
             for name in ("validation_fraction", "eval_metric"):
                 if getattr(self, name) is not None:
-                    raise JobError(f"parameter {name} has no meaning without early_stopping_rounds: add it or remove it")
+                    raise JobError(
+                        f"parameter {name} has no meaning without early_stopping_rounds: add it or remove it"
+                    )
         elif self.eval_metric not in METRICS[self.objective]:
             known = " or ".join(METRICS[self.objective])
             raise JobError(f"parameter eval_metric = {self.eval_metric!r} does not fit {self.objective}: give {known}")
