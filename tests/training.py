@@ -1,7 +1,7 @@
 """Whole trainings on shares, in memory, and tables for them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from secrets import token_bytes
 
@@ -33,6 +33,9 @@ class Table:
     labels: Float64
     label_owner: int
     label_range: tuple[float, float] | None = None
+    weights: Float64 | None = None
+    weight_owner: int | None = None
+    weight_range: tuple[float, float] | None = None
 
     def columns(self, max_bin: int) -> list[BinnedColumn]:
         return [
@@ -41,7 +44,14 @@ class Table:
 
     def task(self, parameters: Parameters) -> TrainingTask:
         space = CandidateSpace.of(self.features, self.owners, len(self.labels), parameters.max_bin)
-        return TrainingTask(space, (self.label_owner,), parameters, self.label_range)
+        return TrainingTask(
+            space, (self.label_owner,), parameters, self.label_range, self.weight_owner, self.weight_range
+        )
+
+    def weighted(self, owner: int, rng: np.random.Generator, high: float = 1.0) -> "Table":
+        """The same with sample weights between 0 and `high`, some of them 0."""
+        weights = high * np.where(rng.random(len(self.labels)) < 0.1, 0, rng.uniform(0.2, 1, len(self.labels)))
+        return replace(self, weights=weights, weight_owner=owner, weight_range=(0.0, high))
 
 
 def train_on_shares(
@@ -61,7 +71,8 @@ def train_on_shares(
     def program(session: Session) -> Ensemble | None:
         own = [c if o == session.holder else None for c, o in zip(columns, table.owners, strict=True)]
         labels = table.labels if session.holder == table.label_owner else None
-        return reveal_to(session, task, train(session, task, own, labels), analyst)
+        weights = table.weights if session.holder == table.weight_owner else None
+        return reveal_to(session, task, train(session, task, own, labels, weights=weights), analyst)
 
     outcome = execute(
         program,
@@ -78,6 +89,9 @@ def train_on_shares(
 def levels(count: int) -> tuple[str, ...]:
     return tuple(f"level {number}" for number in range(count))
 
+
+#: Classes of the tables drawn for multi:softprob.
+CLASSES = 3
 
 #: One feature of every kind that training treats differently.
 EVERY_KIND = (
@@ -133,5 +147,13 @@ def draw_table(
         labels = np.zeros(rows)
         labels[np.argsort(signal)[rows // 2 :]] = 1
         return Table(tuple(features), values, holders, labels, chosen)
+    if objective == "multi:softprob":
+        labels = np.zeros(rows)
+        labels[np.argsort(signal)] = np.arange(rows) * CLASSES // rows
+        return Table(tuple(features), values, holders, labels, chosen)
+    if objective == "count:poisson":
+        counts = np.clip(rng.poisson(np.exp(np.clip(0.7 + 0.5 * signal, -3, 3))), 0, 20).astype(np.float64)
+        counts[0] = 1  # some row has a count
+        return Table(tuple(features), values, holders, counts, chosen, (0.0, 20.0))
     labels = np.clip(50 + 12 * signal, 0, 100)
     return Table(tuple(features), values, holders, labels, chosen, (0.0, 100.0))

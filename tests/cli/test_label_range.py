@@ -12,7 +12,7 @@ from veilboost.cli import main
 from veilboost.errors import InputError
 from veilboost.jobs.inputs import _check_label_spread
 from veilboost.trees.parameters import Parameters
-from veilboost.xorboost.objective import LabelUnit
+from veilboost.xorboost.objectives.choose import objective_of
 
 Start = Callable[..., str]
 
@@ -83,11 +83,11 @@ def test_the_message_does_not_tell_the_labels() -> None:
 
 @pytest.mark.parametrize("bounds", [(-1e30, 1e30), (0.0, 1e-30), (1e30 - 1e15, 1e30), (-1e-30, 0.0)])
 def test_bounds_that_are_just_allowed(bounds: tuple[float, float]) -> None:
-    unit = LabelUnit.of(Parameters(objective="reg:squarederror"), bounds)
+    unit = objective_of(Parameters(objective="reg:squarederror"), bounds, None).unit
     assert unit.half_width > 0
 
 
 @pytest.mark.parametrize("bounds", [(-1.01e30, 0.0), (0.0, 9.9e-31), (0.0, 1.7e308), (-1.7e308, 1.7e308)])
 def test_bounds_that_are_not(bounds: tuple[float, float]) -> None:
     with pytest.raises(InputError, match="scale the label"):
-        LabelUnit.of(Parameters(objective="reg:squarederror"), bounds)
+        objective_of(Parameters(objective="reg:squarederror"), bounds, None)

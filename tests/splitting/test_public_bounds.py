@@ -13,7 +13,7 @@ from veilboost.mpc.session import Session
 from veilboost.splitting.gain import _clamp, _clamp_count, at_least
 from veilboost.splitting.scales import WEIGHT_BITS, choose_scales
 from veilboost.trees.parameters import Parameters
-from veilboost.xorboost.objective import LabelUnit, scales_for
+from veilboost.xorboost.objectives.choose import objective_of
 
 HUGE = [1e30, 1e100, 1e300, 1.7e308, math.inf]
 
@@ -35,13 +35,13 @@ def test_gains_fit_whatever_the_first_scores_are(rows: int, score: float, reg_la
 )
 def test_fewer_weight_bits_for_an_extreme_base_score(base_score: float | None, bits: int) -> None:
     parameters = Parameters(base_score=base_score)
-    assert scales_for(parameters, 300, LabelUnit()).weight_bits == bits
+    assert objective_of(parameters, None, None).scales(300).weight_bits == bits
 
 
 def test_weight_bits_have_a_floor() -> None:
     """Probabilities below 2^-16 are no more than noise in fixed point."""
     for base_score in (1e-6, 1e-30, 1 - 1e-7):
-        assert scales_for(Parameters(base_score=base_score), 300, LabelUnit()).weight_bits == 15
+        assert objective_of(Parameters(base_score=base_score), None, None).scales(300).weight_bits == 15
 
 
 @pytest.mark.parametrize("bound", HUGE)

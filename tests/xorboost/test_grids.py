@@ -49,7 +49,7 @@ class _Pooled:
 
     def __init__(self, table: GridTable) -> None:
         self.labels = table.labels
-        self.task = table.task
+        self.task, self.weights = table.task, None
         self._table = table
         self.parameters: Parameters | None = None
 

@@ -37,7 +37,8 @@ def faults(model: Ensemble, table: Table, parameters: Parameters) -> list[Any]:
         tolerance = 0.0
     least = max(parameters.gamma, 1e-6)
     found: list[Any] = []
-    for node in audit(model, table.columns(parameters.max_bin), table.labels, parameters, tolerance):
+    columns, weights = table.columns(parameters.max_bin), table.weights
+    for node in audit(model, columns, table.labels, parameters, tolerance, weights):
         slack = 1e-3 * max(node.best_gain, 0.0) + 1e-5 * unit**2  # the latter is what gains near zero are rounded by
         if node.splits:
             good = node.chosen_gain >= max(node.best_gain, least) - slack
@@ -61,10 +62,10 @@ def same_shape(left: Ensemble, right: Ensemble) -> bool:
 def agree(table: Table, parameters: Parameters, owners: int) -> Ensemble:
     """Train both ways and compare; the model trained on shares."""
     model, _ = train_on_shares(table, parameters, owners)
-    oracle = train_in_the_clear(table.columns(parameters.max_bin), table.labels, parameters)
+    oracle = train_in_the_clear(table.columns(parameters.max_bin), table.labels, parameters, table.weights)
     unit = table.task(parameters).unit.half_width
-    assert len(model.trees) == parameters.n_estimators
-    assert abs(model.base_score - oracle.base_score) < 2e-5 * unit
+    assert len(model.trees) == parameters.n_trees
+    assert np.abs(np.subtract(model.base_score, oracle.base_score)).max() < 2e-5 * unit
     assert faults(model, table, parameters) == []
     if same_shape(model, oracle):
         margins, expected = model.predict_margin(table.values), oracle.predict_margin(table.values)

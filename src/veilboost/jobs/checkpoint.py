@@ -47,7 +47,7 @@ class Checkpoints:
 
     def keep(self, state: TrainingState, epoch: bytes) -> None:
         """Write the state after its last tree, and remove what is no longer needed."""
-        number = len(state.forest.trees)
+        number = state.rounds
         arrays: Arrays = {**to_arrays(state), "epoch": np.frombuffer(epoch, dtype=np.uint8)}
         seal(self._path(number), arrays, self.key, self._bound_to(number))
         for old in self._numbers():

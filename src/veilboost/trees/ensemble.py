@@ -5,9 +5,9 @@ categorical node the one listed category goes right and every other, codes unkno
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from veilboost.errors import DataError
 from veilboost.tables.schema import Feature
 from veilboost.trees import kernels
-from veilboost.trees.objective import to_margin, to_prediction
+from veilboost.trees.objective import BaseScore, to_margins, to_prediction
 from veilboost.trees.parameters import Objective
 
 Int32 = npt.NDArray[np.int32]
@@ -166,15 +166,40 @@ class Ensemble:
     objective
         See `veilboost.trees.objective`.
     base_score
-        Prediction before the first tree, in the label's space, a float32.
+        Prediction before the first tree, in the label's space, a float32; for multi:softprob one margin per class.
     trees
-        In the order of training.
+        In the order of training; for multi:softprob one per class and round, the classes of a round in order.
+    best_iteration
+        The last round, counted from 0, when the rounds after the best were cut off (early stopping); else None.
+    best_score
+        The validation metric of that round; None as above.
+    metrics
+        By data set and metric its value after every round that was trained, as XGBoost's `evals_result`. Model files do
+        not hold it.
     """
 
     features: tuple[Feature, ...]
     objective: Objective
-    base_score: float
+    base_score: BaseScore
     trees: tuple[Tree, ...]
+    best_iteration: int | None = None
+    best_score: float | None = None
+    metrics: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+
+    @property
+    def outputs(self) -> int:
+        """Margins per row: the number of classes for multi:softprob, else 1."""
+        return len(self.base_score) if isinstance(self.base_score, tuple) else 1
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of boosting."""
+        return len(self.trees) // self.outputs
+
+    def cut(self, best_iteration: int, best_score: float) -> "Ensemble":
+        """The model up to the round `best_iteration`, counted from 0."""
+        kept = self.trees[: (best_iteration + 1) * self.outputs]
+        return replace(self, trees=kept, best_iteration=best_iteration, best_score=best_score)
 
     def predict_margin(self, values: npt.NDArray[Any]) -> Float32:
         """Sum of the leaf weights, base score included.
@@ -187,7 +212,7 @@ class Ensemble:
 
         Returns
         -------
-        float32, shape (rows,)
+        float32, shape (rows,), or (rows, classes) for multi:softprob
 
         Raises
         ------
@@ -195,13 +220,17 @@ class Ensemble:
             `values` has another number of columns.
         """
         values = self._checked(values)
-        margins = np.full(len(values), to_margin(self.objective, self.base_score), dtype=np.float32)
-        weight = self._joined([tree.weight for tree in self.trees], np.float32)
-        self._in_chunks(partial(_add_margins, values, self._forest, weight, margins), len(values))
-        return margins
+        base = to_margins(self.objective, self.base_score)
+        margins = np.repeat(base[:, np.newaxis], len(values), axis=1)
+        for output, forest in enumerate(self._forests):
+            weight = self._joined([tree.weight for tree in self.trees[output :: self.outputs]], np.float32)
+            self._in_chunks(partial(_add_margins, values, forest, weight, margins[output]), len(values))
+        return np.ascontiguousarray(margins.T) if isinstance(self.base_score, tuple) else margins[0]
 
     def predict(self, values: npt.NDArray[Any]) -> Float32:
-        """Predictions in the label's space, float32, shape (rows,): values, or probabilities of class 1.
+        """Predictions in the label's space, float32, shape (rows,): values, counts, or probabilities of class 1.
+
+        For multi:softprob the probabilities of all classes, shape (rows, classes).
 
         `values` as in `predict_margin`.
         """
@@ -212,7 +241,7 @@ class Ensemble:
         """The leaf of each row in each tree: node numbers, int32, shape (rows, trees); `values` as above."""
         values = self._checked(values)
         leaves = np.zeros((len(values), len(self.trees)), dtype=np.int32)
-        self._in_chunks(partial(_find_leaves, values, self._forest, leaves), len(values))
+        self._in_chunks(partial(_find_leaves, values, self._forest_of(self.trees), leaves), len(values))
         return leaves
 
     def _checked(self, values: npt.NDArray[Any]) -> Float32:
@@ -225,9 +254,12 @@ class Ensemble:
             return np.ascontiguousarray(values, dtype=np.float32)
 
     @cached_property
-    def _forest(self) -> kernels.Forest:
-        """All trees behind one another, as the kernels want them."""
-        trees = self.trees
+    def _forests(self) -> list[kernels.Forest]:
+        """The trees of each output."""
+        return [self._forest_of(self.trees[output :: self.outputs]) for output in range(self.outputs)]
+
+    def _forest_of(self, trees: Sequence[Tree]) -> kernels.Forest:
+        """Trees behind one another, as the kernels want them."""
         return kernels.Forest(
             np.cumsum([0, *(tree.n_nodes for tree in trees)], dtype=np.int64)[:-1],
             self._joined([tree.left for tree in trees], np.int32),

@@ -7,14 +7,32 @@ are public.
 import difflib
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from veilboost.errors import JobError
 
-Objective = Literal["binary:logistic", "reg:squarederror"]
+Objective = Literal["binary:logistic", "reg:squarederror", "multi:softprob", "count:poisson"]
+Metric = Literal["logloss", "error", "rmse", "mlogloss", "poisson-nloglik"]
+
+#: The metrics of each objective; the first is XGBoost's default.
+METRICS: Final[dict[Objective, tuple[Metric, ...]]] = {
+    "binary:logistic": ("logloss", "error", "rmse"),
+    "reg:squarederror": ("rmse",),
+    "multi:softprob": ("mlogloss",),
+    "count:poisson": ("poisson-nloglik", "rmse"),
+}
+
+#: XGBoost's `max_delta_step` of count:poisson, where none is given.
+POISSON_DELTA_STEP: Final = 0.7
+
+#: multi:softprob has at most so many classes.
+MOST_CLASSES: Final = 63
+
+#: The part of the rows that is held back for early stopping, where none is given.
+VALIDATION_FRACTION: Final = 0.2
 
 #: XGBoost's other names of parameters -> the name used here.
 ALIASES: Final[dict[str, str]] = {
@@ -27,13 +45,13 @@ ALIASES: Final[dict[str, str]] = {
 
 _FOUND_IN_XGBOOST_ONLY = """
     aft_loss_distribution aft_loss_distribution_scale approx_contribs base_margin booster callbacks custom_metric device
-    disable_default_eval_metric early_stopping_rounds enable_categorical eval_metric eval_set evals extmem_single_page
+    disable_default_eval_metric enable_categorical eval_set evals extmem_single_page
     feature_selector feature_types feature_weights grow_policy huber_slope importance_type interaction_constraints
     lambdarank_bias_norm lambdarank_normalization lambdarank_num_pair_per_sample lambdarank_pair_method
     lambdarank_score_normalization lambdarank_unbiased max_cached_hist_node max_cat_threshold max_cat_to_onehot
     max_leaves missing monotone_constraints multi_strategy n_jobs ndcg_exp_gain normalize_type nthread num_boost_round
-    num_class num_parallel_tree num_round obj one_drop process_type quantile_alpha rate_drop refresh_leaf sample_type
-    sample_weight sampling_method scale_pos_weight seed_per_iteration single_precision_histogram sketch_eps
+    num_parallel_tree num_round obj one_drop process_type quantile_alpha rate_drop refresh_leaf sample_type
+    sample_weight sampling_method seed_per_iteration single_precision_histogram sketch_eps
     sketch_ratio skip_drop sparse_threshold top_k tree_method tweedie_variance_power updater use_rmm
     validate_parameters verbose verbose_eval verbosity xgb_model
 """
@@ -47,7 +65,8 @@ Rate = Annotated[Number, Field(gt=0, le=1)]
 NotNegative = Annotated[Number, Field(ge=0)]
 
 _RANGES: Final[dict[str, str]] = {
-    "objective": 'one of "binary:logistic", "reg:squarederror"',
+    "objective": f"one of {', '.join(chr(34) + name + chr(34) for name in METRICS)}",
+    "num_class": "a whole number from 2 to 63",
     "n_estimators": "a whole number from 1 to 10000",
     "max_depth": "a whole number from 1 to 10",
     "learning_rate": "a number above 0 and at most 1",
@@ -62,7 +81,11 @@ _RANGES: Final[dict[str, str]] = {
     "colsample_bylevel": "a number above 0 and at most 1",
     "colsample_bynode": "a number above 0 and at most 1",
     "seed": "a whole number from 0 to 2^63 - 1",
-    "base_score": "a finite number, strictly between 0 and 1 for binary:logistic",
+    "base_score": "a finite number, strictly between 0 and 1 for binary:logistic, above 0 for count:poisson",
+    "scale_pos_weight": "a finite number above 0",
+    "early_stopping_rounds": "a whole number of at least 1",
+    "validation_fraction": "a number strictly between 0 and 1",
+    "eval_metric": f"one of {', '.join(chr(34) + name + chr(34) for name in get_args(Metric))}",
     "min_rows_per_leaf": "a whole number of at least 0",
     "reveal_gain": "true or false",
 }
@@ -77,26 +100,41 @@ class Parameters(BaseModel):
     Attributes
     ----------
     objective
-        "binary:logistic" or "reg:squarederror".
+        "binary:logistic", "reg:squarederror", "multi:softprob" or "count:poisson".
+    num_class
+        Number of classes of multi:softprob, 2 to 63; None for all other objectives.
     n_estimators, max_depth, learning_rate, max_bin
         Trees (1 to 10000), levels of splits (1 to 10), step (0, 1], bins of a numeric column (2 to 1024).
     reg_lambda, reg_alpha, gamma, min_child_weight, max_delta_step
-        As XGBoost; all at least 0.
+        As XGBoost; all at least 0. `max_delta_step` of count:poisson is 0.7 where it is not given, as in XGBoost.
+    scale_pos_weight
+        Weight of the rows of class 1 in binary:logistic, above 0.
     subsample, colsample_bytree, colsample_bylevel, colsample_bynode
         Rates in (0, 1]; see `veilboost.trees.sampling`.
     seed
         Public seed of the sampling.
     base_score
-        Prediction before the first tree, in the label's space; None: estimated from the labels as XGBoost does.
+        Prediction before the first tree, in the label's space (for multi:softprob the margin of every class); None:
+        estimated from the labels as XGBoost does.
     min_rows_per_leaf
         Least number of sampled training rows in a leaf; 0 switches the rule off. Not an XGBoost parameter.
     reveal_gain
         Whether gain and cover of every node are disclosed with the model. Not an XGBoost parameter.
+    early_stopping_rounds
+        The model keeps the trees up to the round with the best metric, as XGBoost would if training stopped after so
+        many rounds without a better one. None: all trees are kept, and no rows are held back.
+    validation_fraction
+        The part of the rows that the metric is computed on, (0, 1); they take no part in growing trees. Given (0.2 by
+        default) with `early_stopping_rounds` only. Not an XGBoost parameter.
+    eval_metric
+        "logloss", "error", "rmse", "mlogloss" or "poisson-nloglik", as XGBoost defines them; by default the
+        objective's own. Given with `early_stopping_rounds` only.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     objective: Objective = "binary:logistic"
+    num_class: Annotated[Count, Field(ge=2, le=MOST_CLASSES)] | None = None
     n_estimators: Annotated[Count, Field(ge=1, le=10_000)] = 100
     max_depth: Annotated[Count, Field(ge=1, le=10)] = 6
     learning_rate: Rate = 0.3
@@ -106,6 +144,7 @@ class Parameters(BaseModel):
     gamma: NotNegative = 0.0
     min_child_weight: NotNegative = 1.0
     max_delta_step: NotNegative = 0.0
+    scale_pos_weight: Annotated[Number, Field(gt=0)] = 1.0
     subsample: Rate = 1.0
     colsample_bytree: Rate = 1.0
     colsample_bylevel: Rate = 1.0
@@ -114,11 +153,24 @@ class Parameters(BaseModel):
     base_score: Number | None = None
     min_rows_per_leaf: Annotated[Count, Field(ge=0)] = 0
     reveal_gain: Annotated[bool, Field(strict=True)] = False
+    early_stopping_rounds: Annotated[Count, Field(ge=1)] | None = None
+    validation_fraction: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    eval_metric: Metric | None = None
+
+    @property
+    def outputs(self) -> int:
+        """Trees per round, and margins per row: one per class of multi:softprob, else 1."""
+        return self.num_class or 1
+
+    @property
+    def n_trees(self) -> int:
+        """Trees of all rounds together."""
+        return self.n_estimators * self.outputs
 
     @model_validator(mode="before")
     @classmethod
     def _resolve_names(cls, given: Any) -> Any:
-        return _canonical(given) if isinstance(given, Mapping) else given
+        return _with_defaults(_canonical(given)) if isinstance(given, Mapping) else given
 
     @model_validator(mode="after")
     def _base_score_in_domain(self) -> "Parameters":
@@ -126,9 +178,29 @@ class Parameters(BaseModel):
             # float32 is what a model file keeps: 1e-60 would be stored as 0 and have no logit.
             with np.errstate(over="ignore"):
                 stored = float(np.float32(self.base_score))
-            in_domain = 0 < stored < 1 if self.objective == "binary:logistic" else math.isfinite(stored)
-            if not in_domain:
+            low = 0.0 if self.objective in ("binary:logistic", "count:poisson") else -math.inf
+            high = 1.0 if self.objective == "binary:logistic" else math.inf
+            if not low < stored < high:
                 raise JobError(_wrong("base_score", self.base_score))
+        return self
+
+    @model_validator(mode="after")
+    def _parameters_of_the_objective(self) -> "Parameters":
+        if self.objective == "multi:softprob" and self.num_class is None:
+            raise JobError("parameter num_class is missing: multi:softprob needs the number of classes")
+        if self.objective != "multi:softprob" and self.num_class is not None:
+            raise JobError(f"parameter num_class has no meaning for {self.objective}: remove it")
+        if self.objective != "binary:logistic" and self.scale_pos_weight != 1:
+            raise JobError(f"parameter scale_pos_weight has no meaning for {self.objective}: remove it")
+        if self.early_stopping_rounds is None:
+            for name in ("validation_fraction", "eval_metric"):
+                if getattr(self, name) is not None:
+                    raise JobError(
+                        f"parameter {name} has no meaning without early_stopping_rounds: add it or remove it"
+                    )
+        elif self.eval_metric not in METRICS[self.objective]:
+            known = " or ".join(METRICS[self.objective])
+            raise JobError(f"parameter eval_metric = {self.eval_metric!r} does not fit {self.objective}: give {known}")
         return self
 
 
@@ -172,6 +244,21 @@ def _canonical(given: Mapping[Any, Any]) -> dict[str, Any]:
         written_as[name] = written
         values[name] = value.item() if isinstance(value, np.generic) else value
     return values
+
+
+def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """Fill in defaults that depend on other parameters."""
+    objective = values.get("objective", "binary:logistic")
+    if objective == "count:poisson":
+        values.setdefault("max_delta_step", POISSON_DELTA_STEP)
+    if values.get("early_stopping_rounds") is not None:
+        defaults = {"validation_fraction": VALIDATION_FRACTION, "eval_metric": _default_metric(objective)}
+        values |= {name: default for name, default in defaults.items() if values.get(name) is None}
+    return values
+
+
+def _default_metric(objective: object) -> Metric | None:
+    return next((metrics[0] for name, metrics in METRICS.items() if name == objective), None)
 
 
 def _no_such_parameter(name: str) -> str:

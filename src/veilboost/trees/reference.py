@@ -14,9 +14,9 @@ from veilboost.errors import DataError
 from veilboost.tables.binning import BinnedColumn
 from veilboost.trees.ensemble import Ensemble, Tree
 from veilboost.trees.exact_splits import Candidates, Float64, is_worth, leaf_weight
-from veilboost.trees.objective import estimate_base_score, gradients, to_margin
-from veilboost.trees.parameters import Parameters
-from veilboost.trees.sampling import sample_features, sample_rows
+from veilboost.trees.objective import BaseScore, estimate_base_score, gradients, rounded, row_weights, to_margins
+from veilboost.trees.parameters import Objective, Parameters
+from veilboost.trees.sampling import sample_features, sample_rows, validation_rows
 
 Rows = npt.NDArray[np.int64]
 
@@ -53,7 +53,9 @@ class NodeAudit:
     exact_weight: float | None
 
 
-def train(columns: Sequence[BinnedColumn], labels: Float64, parameters: Parameters) -> Ensemble:
+def train(
+    columns: Sequence[BinnedColumn], labels: Float64, parameters: Parameters, weights: Float64 | None = None
+) -> Ensemble:
     """Grow an ensemble depth-wise.
 
     XGBoost with `tree_method="hist"`, `max_cat_to_onehot` above the number of categories and the same cuts grows the
@@ -66,6 +68,10 @@ def train(columns: Sequence[BinnedColumn], labels: Float64, parameters: Paramete
         At least one, all with the same rows.
     labels
         float64, shape (rows,), in the objective's domain.
+    parameters
+        With `early_stopping_rounds` the rows held back take no part; all rounds are kept.
+    weights
+        float64, shape (rows,): sample weights; None: all 1.
 
     Raises
     ------
@@ -74,18 +80,17 @@ def train(columns: Sequence[BinnedColumn], labels: Float64, parameters: Paramete
     """
     _check(columns, labels)
     candidates = Candidates(columns)
-    base_score = parameters.base_score
-    if base_score is None:
-        base_score = estimate_base_score(parameters.objective, labels)
-    margins = np.full(len(labels), to_margin(parameters.objective, base_score))
+    base_score = _base_score(labels, parameters, weights)
+    margins = _first_margins(parameters.objective, base_score, len(labels))
     trees = []
-    for number in range(parameters.n_estimators):
-        gradient, hessian = gradients(parameters.objective, margins, labels)
-        tree, margins_of_tree = _grow(candidates, gradient, hessian, number, parameters)
-        margins += margins_of_tree
-        trees.append(tree)
+    for first in range(0, parameters.n_trees, parameters.outputs):
+        gradient, hessian = _gradients(parameters, margins, labels, weights)
+        for output in range(parameters.outputs):
+            tree, step = _grow(candidates, gradient[output], hessian[output], first + output, parameters)
+            margins[output] += step
+            trees.append(tree)
     return Ensemble(
-        tuple(column.feature for column in columns), parameters.objective, float(np.float32(base_score)), tuple(trees)
+        tuple(column.feature for column in columns), parameters.objective, rounded(base_score), tuple(trees)
     )
 
 
@@ -95,6 +100,7 @@ def audit(
     labels: Float64,
     parameters: Parameters,
     hessian_tolerance: float = 0.0,
+    weights: Float64 | None = None,
 ) -> list[NodeAudit]:
     """Replay a model trained on the same columns and judge every node.
 
@@ -103,7 +109,7 @@ def audit(
 
     Parameters
     ----------
-    columns, labels, parameters
+    columns, labels, parameters, weights
         What the model was trained on and with; `base_score` is the model's.
     hessian_tolerance
         A chosen split may undercut `min_child_weight` by this much, and a better split counts only if it exceeds
@@ -122,12 +128,47 @@ def audit(
     if tuple(column.feature for column in columns) != ensemble.features:
         raise DataError("the columns are not those that the model was trained on: give them in the model's order")
     candidates = Candidates(columns)
-    margins = np.full(len(labels), to_margin(ensemble.objective, ensemble.base_score))
+    margins = _first_margins(ensemble.objective, ensemble.base_score, len(labels))
     findings: list[NodeAudit] = []
     for number, tree in enumerate(ensemble.trees):
-        gradient, hessian = gradients(parameters.objective, margins, labels)
-        findings += _audit_tree(candidates, tree, number, margins, gradient, hessian, parameters, hessian_tolerance)
+        output = number % ensemble.outputs
+        if output == 0:
+            gradient, hessian = _gradients(parameters, margins, labels, weights)
+        findings += _audit_tree(
+            candidates, tree, number, margins[output], gradient[output], hessian[output], parameters, hessian_tolerance
+        )
     return findings
+
+
+def _base_score(labels: Float64, parameters: Parameters, weights: Float64 | None) -> BaseScore:
+    """The prediction before the first tree: as given, else estimated from the rows that are not held back."""
+    if parameters.base_score is not None:
+        return parameters.base_score if parameters.num_class is None else (parameters.base_score,) * parameters.outputs
+    training = ~validation_rows(parameters, len(labels))
+    return estimate_base_score(
+        parameters.objective,
+        labels[training],
+        None if weights is None else weights[training],
+        scale_pos_weight=parameters.scale_pos_weight,
+        num_class=parameters.num_class,
+    )
+
+
+def _first_margins(objective: Objective, base_score: BaseScore, rows: int) -> Float64:
+    """float64, shape (outputs, rows)."""
+    return np.repeat(to_margins(objective, base_score).astype(np.float64)[:, np.newaxis], rows, axis=1)
+
+
+def _gradients(
+    parameters: Parameters, margins: Float64, labels: Float64, weights: Float64 | None
+) -> tuple[Float64, Float64]:
+    """Gradient and hessian for margins of shape (outputs, rows), both of this shape."""
+    objective, each = parameters.objective, row_weights(parameters, labels, weights)
+    if objective == "multi:softprob":
+        gradient, hessian = gradients(objective, margins.T, labels, each)
+        return gradient.T, hessian.T
+    gradient, hessian = gradients(objective, margins[0], labels, each, parameters.max_delta_step)
+    return gradient[np.newaxis], hessian[np.newaxis]
 
 
 def _grow(

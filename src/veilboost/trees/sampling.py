@@ -18,16 +18,32 @@ from veilboost.trees.parameters import Parameters
 def sample_rows(parameters: Parameters, tree: int, rows: int) -> npt.NDArray[np.bool_]:
     """Rows whose gradients tree number `tree` learns from.
 
-    Each row is kept with probability `subsample`, independently (XGBoost's `sampling_method="uniform"`).
+    Each row that is not held back is kept with probability `subsample`, independently (XGBoost's
+    `sampling_method="uniform"`).
 
     Returns
     -------
     bool, shape (rows,)
     """
+    training = ~validation_rows(parameters, rows)
     if parameters.subsample == 1:
-        return np.ones(rows, dtype=np.bool_)
+        return training
     limit = np.uint64(int(parameters.subsample * 2**64))  # scaling by a power of two is exact
-    return _draw(parameters.seed, "rows", tree, 0, 0, rows) < limit
+    return training & (_draw(parameters.seed, "rows", tree, 0, 0, rows) < limit)
+
+
+def validation_rows(parameters: Parameters, rows: int) -> npt.NDArray[np.bool_]:
+    """Rows held back for the validation metric: floor(fraction * rows), but at least one, and not all.
+
+    Returns
+    -------
+    bool, shape (rows,); all False without early stopping, or if there is only one row.
+    """
+    held_back = np.zeros(rows, dtype=np.bool_)
+    if parameters.validation_fraction is not None and rows > 1:
+        count = min(rows - 1, max(1, int(parameters.validation_fraction * rows)))
+        held_back[np.argsort(_draw(parameters.seed, "validation rows", 0, 0, 0, rows), kind="stable")[:count]] = True
+    return held_back
 
 
 def sample_features(parameters: Parameters, tree: int, level: int, n_features: int) -> npt.NDArray[np.bool_]:

@@ -20,6 +20,8 @@ import numpy.typing as npt
 from veilboost.errors import ModelError
 from veilboost.tables.schema import Feature
 from veilboost.trees.ensemble import Ensemble, Tree
+from veilboost.trees.objective import BaseScore
+from veilboost.trees.parameters import POISSON_DELTA_STEP
 from veilboost.trees.xgboost_parse import FEATURES_ATTRIBUTE, NO_PARENT, parse_model
 
 #: The version of the format that files written here have.
@@ -38,8 +40,8 @@ def save_model(ensemble: Ensemble, path: str | os.PathLike[str]) -> None:
 def load_model(path: str | os.PathLike[str]) -> Ensemble:
     """Read a model written by `save_model`, or an XGBoost JSON model of the kinds that an `Ensemble` can express.
 
-    These are: booster gbtree, one output, objectives binary:logistic and reg:squarederror, numeric splits and splits of
-    one category against the rest.
+    These are: booster gbtree, one tree per round and class, the objectives of `veilboost.trees.objective`, numeric
+    splits and splits of one category against the rest.
 
     Raises
     ------
@@ -62,35 +64,57 @@ def load_model(path: str | os.PathLike[str]) -> Ensemble:
 def to_json_dict(ensemble: Ensemble) -> dict[str, Any]:
     """The model as the object that the file holds."""
     features = ensemble.features
-    n_trees = len(ensemble.trees)
+    n_trees, outputs = len(ensemble.trees), ensemble.outputs
     kinds = [{"kind": feature.kind.value, "missing": feature.missing} for feature in features]
     return {
         "learner": {
-            "attributes": {FEATURES_ATTRIBUTE: json.dumps(kinds)},
+            "attributes": {FEATURES_ATTRIBUTE: json.dumps(kinds), **_best(ensemble)},
             "feature_names": [feature.name for feature in features],
             "feature_types": ["c" if feature.categorical else "float" for feature in features],
             "gradient_booster": {
                 "model": {
                     "cats": _categories(features),
                     "gbtree_model_param": {"num_parallel_tree": "1", "num_trees": str(n_trees)},
-                    "iteration_indptr": list(range(n_trees + 1)),
-                    "tree_info": [0] * n_trees,
+                    "iteration_indptr": list(range(0, n_trees + 1, outputs)),
+                    "tree_info": [number % outputs for number in range(n_trees)],
                     "trees": [_tree_dict(number, tree, len(features)) for number, tree in enumerate(ensemble.trees)],
                 },
                 "name": "gbtree",
             },
             "learner_model_param": {
-                # A scalar, not a list, is what XGBoost 2.1 reads too. "0": no estimate may replace it.
-                "base_score": str(np.float32(ensemble.base_score)),
-                "boost_from_average": "0",
-                "num_class": "0",
+                "base_score": _base_score(ensemble.base_score),
+                "boost_from_average": "0",  # no estimate may replace the base score
+                "num_class": str(outputs) if outputs > 1 else "0",
                 "num_feature": str(len(features)),
                 "num_target": "1",
             },
-            "objective": {"name": ensemble.objective, "reg_loss_param": {"scale_pos_weight": "1"}},
+            "objective": {"name": ensemble.objective, **_objective_parameters(ensemble)},
         },
         "version": list(FORMAT_VERSION),
     }
+
+
+def _base_score(base_score: BaseScore) -> str:
+    """One number as a scalar, not a list: so XGBoost 2.1 reads it too. It knows no model with one for each class."""
+    if isinstance(base_score, tuple):
+        return f"[{','.join(str(np.float32(score)) for score in base_score)}]"
+    return str(np.float32(base_score))
+
+
+def _best(ensemble: Ensemble) -> dict[str, str]:
+    """XGBoost's attributes of a model cut by early stopping."""
+    if ensemble.best_iteration is None or ensemble.best_score is None:
+        return {}
+    return {"best_iteration": str(ensemble.best_iteration), "best_score": repr(ensemble.best_score)}
+
+
+def _objective_parameters(ensemble: Ensemble) -> dict[str, Any]:
+    """What XGBoost needs to set an objective up; predictions depend on the number of classes alone."""
+    if ensemble.objective == "multi:softprob":
+        return {"softmax_multiclass_param": {"num_class": str(ensemble.outputs)}}
+    if ensemble.objective == "count:poisson":
+        return {"poisson_regression_param": {"max_delta_step": str(POISSON_DELTA_STEP)}}
+    return {"reg_loss_param": {"scale_pos_weight": "1"}}
 
 
 def _categories(features: Sequence[Feature]) -> dict[str, Any]:

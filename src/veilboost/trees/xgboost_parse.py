@@ -16,6 +16,7 @@ from veilboost.errors import ModelError
 from veilboost.tables.schema import Feature, Kind
 from veilboost.trees.ensemble import Ensemble, Tree
 from veilboost.trees.kernels import CATEGORY_LIMIT
+from veilboost.trees.objective import BaseScore
 from veilboost.trees.parameters import Objective
 
 #: Attribute of the learner that holds kinds and missing values of the columns.
@@ -26,6 +27,7 @@ NO_PARENT: Final = 2**31 - 1
 
 #: A damaged count must not exhaust the memory.
 MOST_FEATURES: Final = 1_000_000
+MOST_FILE_CLASSES: Final = 100_000
 
 _KINDS: Final = {
     "float": Kind.CONTINUOUS,
@@ -52,33 +54,60 @@ def parse_model(model: object) -> Ensemble:
     if _get(booster, "name") != "gbtree":
         raise _not_supported("booster", _get(booster, "name"))
     shape = _get(learner, "learner_model_param")
-    if _whole(shape, "num_class") > 1 or ("num_target" in shape and _whole(shape, "num_target") > 1):
+    classes = _whole(shape, "num_class")
+    if objective == "multi:softprob" and not 2 <= classes <= MOST_FILE_CLASSES:
+        raise ModelError(f"damaged: num_class of multi:softprob is not a whole number from 2 to {MOST_FILE_CLASSES}")
+    if (objective != "multi:softprob" and classes > 1) or ("num_target" in shape and _whole(shape, "num_target") > 1):
         raise ModelError("models with more than one output are not supported")
+    outputs = classes if objective == "multi:softprob" else 1
     content = _get(booster, "model")
     n_features = _whole(shape, "num_feature")
     if n_features > MOST_FEATURES:
         raise ModelError(f"models of more than {MOST_FEATURES} features are not supported")
     features = _features(learner, content.get("cats") if isinstance(content, dict) else None, n_features)
     trees = _list(_get(content, "trees"), "trees")
-    if any(_list(_get(content, "tree_info"), "tree_info")):
-        raise ModelError("models with more than one output are not supported")
+    if _list(_get(content, "tree_info"), "tree_info") != [number % outputs for number in range(len(trees))]:
+        raise ModelError("models with several trees per round and class, or with other outputs, are not supported")
+    if len(trees) % outputs:
+        raise ModelError("damaged: the last round lacks trees")
+    best_iteration, best_score = _best(learner)
     return Ensemble(
         features=features,
         objective=cast(Objective, objective),
-        base_score=_base_score(_get(shape, "base_score"), str(objective)),
+        base_score=_base_score(_get(shape, "base_score"), str(objective), outputs),
         trees=tuple(_tree(tree, number, features) for number, tree in enumerate(trees)),
+        best_iteration=best_iteration,
+        best_score=best_score,
     )
 
 
-def _base_score(written: object, objective: str) -> float:
-    """Either "5E-1" (before XGBoost 3.1) or "[5E-1]"."""
+def _base_score(written: object, objective: str, outputs: int) -> BaseScore:
+    """Either "5E-1" (before XGBoost 3.1), for all outputs, or "[5E-1]" with a number for each."""
     try:
-        score = float(np.float32(str(written).strip("[]")))
+        scores = [float(np.float32(part)) for part in str(written).strip("[]").split(",")]
     except ValueError:
-        raise ModelError("damaged: base_score is not one number") from None
-    if not np.isfinite(score) or (objective == "binary:logistic" and not 0 < score < 1):
+        raise ModelError("damaged: base_score is not a number") from None
+    low = -np.inf if objective in ("reg:squarederror", "multi:softprob") else 0
+    high = 1 if objective == "binary:logistic" else np.inf
+    if len(scores) not in (1, outputs) or not all(low < score < high for score in scores):
         raise ModelError("damaged: base_score is out of range")
-    return score
+    if objective == "multi:softprob":
+        return tuple(scores * outputs if len(scores) == 1 else scores)
+    return scores[0]
+
+
+def _best(learner: dict[str, Any]) -> tuple[int | None, float | None]:
+    """What early stopping left in the attributes; nothing if it is incomplete."""
+    attributes = learner.get("attributes")
+    if not isinstance(attributes, dict):
+        return None, None
+    iteration, score = str(attributes.get("best_iteration")), str(attributes.get("best_score"))
+    if not re.fullmatch(r"[0-9]{1,9}", iteration) or not re.fullmatch(r"-?[0-9.]{1,30}(e-?[0-9]{1,3})?", score):
+        return None, None
+    try:
+        return int(iteration), float(score)
+    except ValueError:
+        return None, None
 
 
 def _features(learner: dict[str, Any], cats: object, n_features: int) -> tuple[Feature, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,12 @@ from veilboost.mpc.session import Session, receive_disclosed
 from veilboost.mpc.shares import Shared, SharedBits, stack, stack_bits
 from veilboost.mpc.transport.base import Transport
 from veilboost.trees.ensemble import Ensemble, Tree
-from veilboost.xorboost.objective import to_base_score
+from veilboost.trees.objective import BaseScore
 from veilboost.xorboost.train import SharedForest, TrainingTask
+from veilboost.xorboost.validation import best_round, metric_values
 
 _WHY = "the trained model, revealed to the analyst only"
+_WHY_METRICS = "early stopping: the analyst cuts the model after the best round"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class _Item:
     name: str
     what: str
     field: Field
+    why: str = _WHY
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -40,8 +43,8 @@ def reveal_to(session: Session, task: TrainingTask, forest: SharedForest, analys
     """Disclose a model to the analyst.
 
     What is disclosed: the first margin (unless `base_score` was public), feature, category and default direction of
-    the splits, their cuts, the leaf weights and, with `reveal_gain`, gains and covers. Nodes that do not split are
-    all zero.
+    the splits, their cuts, the leaf weights, with `reveal_gain` gains and covers, and with early stopping the
+    validation metric of every round. Nodes that do not split are all zero.
 
     Returns
     -------
@@ -50,7 +53,7 @@ def reveal_to(session: Session, task: TrainingTask, forest: SharedForest, analys
     """
     session.phases.enter("reveal")
     values = shared_values(task, forest)
-    opened = {item.name: session.disclose(values[item.name], analyst, item.what, _WHY) for item in _items(task)}
+    opened = {item.name: session.disclose(values[item.name], analyst, item.what, item.why) for item in _items(task)}
     received = {name: words for name, words in opened.items() if words is not None}
     return rebuild(task, received) if len(received) == len(opened) else None
 
@@ -62,14 +65,14 @@ def receive_reveal(transport: Transport, owners: tuple[str, ...], task: Training
 
 def received_by(analyst: str, task: TrainingTask) -> list[Disclosure]:
     """What an analyst that is not one of the owners has received in `receive_reveal`, which counts no rounds."""
-    return [Disclosure(analyst, item.what, _WHY, item.shape, None) for item in _items(task)]
+    return [Disclosure(analyst, item.what, item.why, item.shape, None) for item in _items(task)]
 
 
 def rebuild(task: TrainingTask, values: dict[str, Words]) -> Ensemble:
-    """Plain trees from the opened arrays; nodes that do not split are pruned."""
+    """Plain trees from the opened arrays; nodes that do not split are pruned, and rounds after the best cut off."""
     parameters, space, unit = task.parameters, task.space, task.unit
     depth = parameters.max_depth
-    n_trees, inner = parameters.n_estimators, 2**depth - 1
+    n_trees, inner = parameters.n_trees, 2**depth - 1
     codes = values["splits"].reshape(n_trees, inner)
     categorical = np.array([feature.categorical for feature in space.features])
     bits = unpack_bits(values["cuts"], 32)
@@ -82,18 +85,32 @@ def rebuild(task: TrainingTask, values: dict[str, Words]) -> Ensemble:
         gain = cover = None
         if parameters.reveal_gain:
             gain_bits = task.scales.gradient_bits + task.scales.weight_bits
-            gain = decode(values["gains"][number], gain_bits) * unit.half_width**2
-            cover = decode(values["covers"][number], task.scales.hessian_bits)
+            gain = decode(values["gains"][number], gain_bits) * unit.gain
+            cover = decode(values["covers"][number], task.scales.hessian_bits) * unit.hessian
         trees.append(
             Tree.from_complete(
                 depth, codes[number] > 0, feature, cuts[number], category, default_left, weights[number], gain, cover
             )
         )
-    if parameters.base_score is None:
-        base_score = to_base_score(parameters, unit, float(decode(values["base_margin"], FRACTION_BITS)[0]))
-    else:
-        base_score = parameters.base_score
-    return Ensemble(space.features, parameters.objective, base_score, tuple(trees))
+    base_score = _base_score(task, values)
+    ensemble = Ensemble(space.features, parameters.objective, base_score, tuple(trees))
+    return _cut(ensemble, task, values["metrics"]) if "metrics" in values else ensemble
+
+
+def _base_score(task: TrainingTask, values: dict[str, Words]) -> BaseScore:
+    given, classes = task.parameters.base_score, task.parameters.num_class
+    if given is None:
+        return task.objective.to_base_score(decode(values["base_margin"], FRACTION_BITS))
+    return given if classes is None else (given,) * classes
+
+
+def _cut(ensemble: Ensemble, task: TrainingTask, words: Words) -> Ensemble:
+    """The model up to its best round, with the metric of all rounds."""
+    name, patience = task.parameters.eval_metric, task.parameters.early_stopping_rounds
+    assert name is not None and patience is not None
+    metric = metric_values(task.objective, words, len(task.held_back), task.weight_range is not None).tolist()
+    best = best_round(metric, patience)
+    return replace(ensemble.cut(best, metric[best]), metrics={"validation": {name: tuple(metric)}})
 
 
 def _decoded(codes: Words) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
@@ -105,8 +122,10 @@ def _decoded(codes: Words) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]
 
 def _items(task: TrainingTask) -> list[_Item]:
     parameters = task.parameters
-    n_trees, inner = parameters.n_estimators, 2**parameters.max_depth - 1
-    items = [] if parameters.base_score is not None else [_Item("base_margin", "base score", ring_field(1))]
+    n_trees, inner = parameters.n_trees, 2**parameters.max_depth - 1
+    items = []
+    if parameters.base_score is None:
+        items.append(_Item("base_margin", "base score", ring_field(parameters.outputs)))
     items += [
         _Item("splits", "feature, category and default direction of every split", bits_field(64, n_trees, inner)),
         _Item("cuts", "threshold of every split", bits_field(32, n_trees, inner)),
@@ -117,6 +136,9 @@ def _items(task: TrainingTask) -> list[_Item]:
             _Item("gains", "gain of every split (reveal_gain)", ring_field(n_trees, inner)),
             _Item("covers", "hessian sum of every node (reveal_gain)", ring_field(n_trees, 2 * inner + 1)),
         ]
+    if len(task.held_back):
+        field = ring_field(parameters.n_estimators)
+        items.append(_Item("metrics", "validation metric of every round", field, _WHY_METRICS))
     return items
 
 
@@ -131,4 +153,6 @@ def shared_values(task: TrainingTask, forest: SharedForest) -> dict[str, Shared 
         "gains": stack([tree.gains for tree in trees]),
         "covers": stack([tree.covers for tree in trees]),
     }
+    if forest.metrics is not None:
+        values["metrics"] = forest.metrics
     return {item.name: values[item.name] for item in _items(task)}

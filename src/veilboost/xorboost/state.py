@@ -14,7 +14,11 @@ from veilboost.xorboost.train import SharedForest, SharedTree, TrainingState, Tr
 def to_arrays(state: TrainingState) -> dict[str, Words]:
     """This owner's shares by name; trees along the first axis."""
     trees = state.forest.trees
-    arrays = {"margins": state.margins.words, "base_margin": state.forest.base_margin.words}
+    arrays = {
+        "margins": state.margins.words,
+        "base_margin": state.forest.base_margin.words,
+        "losses": state.losses.words,
+    }
     for name in _shapes_of_tree(1):
         arrays[name] = np.stack([getattr(tree, name).words for tree in trees])
     return arrays
@@ -29,18 +33,27 @@ def from_arrays(arrays: Mapping[str, Words], task: TrainingTask, holder: int) ->
         When names, shapes or dtypes are not those of this task.
     """
     count = len(arrays["weights"]) if "weights" in arrays else 0
-    expected: dict[str, Shape] = {"margins": (task.space.rows,), "base_margin": (1,)}
+    rounds, outputs = count // task.parameters.outputs, task.parameters.outputs
+    expected = _shapes_of_state(task, rounds)
     expected |= {name: (count, *shape) for name, shape in _shapes_of_tree(task.parameters.max_depth).items()}
     if {name: array.shape for name, array in arrays.items()} != expected:
         raise ValueError("the arrays are not those of this task")
-    if not 0 < count <= task.parameters.n_estimators or any(array.dtype != WORD for array in arrays.values()):
+    if (
+        not 0 < rounds <= task.parameters.n_estimators
+        or count % outputs
+        or any(array.dtype != WORD for array in arrays.values())
+    ):
         raise ValueError("the arrays are not those of this task")
     trees = tuple(_tree({name: arrays[name][number] for name in _shapes_of_tree(1)}, holder) for number in range(count))
-    return TrainingState(Shared(holder, arrays["margins"]), SharedForest(Shared(holder, arrays["base_margin"]), trees))
+    return TrainingState(
+        Shared(holder, arrays["margins"]),
+        SharedForest(Shared(holder, arrays["base_margin"]), trees),
+        Shared(holder, arrays["losses"]),
+    )
 
 
-def hollow_state(task: TrainingTask, count: int) -> TrainingState:
-    """The state after `count` trees as the dealer has it."""
+def hollow_state(task: TrainingTask, rounds: int) -> TrainingState:
+    """The state after `rounds` rounds as the dealer has it."""
     shapes = _shapes_of_tree(task.parameters.max_depth)
 
     def ring(name: str) -> Shared:
@@ -53,8 +66,15 @@ def hollow_state(task: TrainingTask, count: int) -> TrainingState:
         ring("gains"),
         ring("covers"),
     )
-    forest = SharedForest(Shared(None, None, (1,)), (tree,) * count)
-    return TrainingState(Shared(None, None, (task.space.rows,)), forest)
+    state = {name: Shared(None, None, shape) for name, shape in _shapes_of_state(task, rounds).items()}
+    forest = SharedForest(state["base_margin"], (tree,) * (rounds * task.parameters.outputs))
+    return TrainingState(state["margins"], forest, state["losses"])
+
+
+def _shapes_of_state(task: TrainingTask, rounds: int) -> dict[str, Shape]:
+    outputs = task.parameters.outputs
+    losses = rounds if len(task.held_back) else 0
+    return {"margins": (outputs, task.space.rows), "base_margin": (outputs,), "losses": (losses,)}
 
 
 def _tree(arrays: Mapping[str, Words], holder: int) -> SharedTree:

@@ -6,7 +6,8 @@ Nothing in here depends on a secret: every participant, the dealer included, run
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +24,13 @@ from veilboost.splitting.gain import Standing
 from veilboost.splitting.scales import Scales
 from veilboost.splitting.search import Candidates, find_splits, interleave, open_root, pick_bits
 from veilboost.trees.parameters import Parameters
-from veilboost.trees.sampling import sample_features, sample_rows
+from veilboost.trees.sampling import sample_features, sample_rows, validation_rows
 from veilboost.xorboost.candidates import Binned, CandidateSpace, share_cuts, share_validity, sides_of
 from veilboost.xorboost.histogram import TableCells, left_sums
-from veilboost.xorboost.objective import LabelUnit, first_margin, gradients, scales_for, share_labels
+from veilboost.xorboost.objectives.base import Objective, Unit, row_weights, share_labels, share_weights
+from veilboost.xorboost.objectives.choose import objective_of
 from veilboost.xorboost.routing import route, split_codes, winning_candidates
+from veilboost.xorboost.validation import finish, sum_of_losses
 
 _RATE_BITS = 20
 
@@ -48,13 +51,23 @@ class TrainingTask:
     parameters
         Hyper-parameters.
     label_range
-        Public bounds of the labels; None for binary:logistic.
+        Public bounds of the labels; None for binary:logistic and multi:softprob.
+    weight_owner
+        Position of the owner of the sample weights; None: there are none.
+    weight_range
+        Public bounds of the sample weights.
     """
 
     space: CandidateSpace
     label_owners: tuple[int, ...]
     parameters: Parameters
     label_range: tuple[float, float] | None = None
+    weight_owner: int | None = None
+    weight_range: tuple[float, float] | None = None
+
+    @cached_property
+    def objective(self) -> Objective:
+        return objective_of(self.parameters, self.label_range, self.weight_range)
 
     @property
     def label_parts(self) -> list[tuple[int, int]]:
@@ -63,12 +76,17 @@ class TrainingTask:
         return list(zip(self.label_owners, blocks, strict=True))
 
     @property
-    def unit(self) -> LabelUnit:
-        return LabelUnit.of(self.parameters, self.label_range)
+    def unit(self) -> Unit:
+        return self.objective.unit
 
-    @property
+    @cached_property
     def scales(self) -> Scales:
-        return scales_for(self.parameters, self.space.rows, self.unit)
+        return self.objective.scales(self.space.rows)
+
+    @cached_property
+    def held_back(self) -> npt.NDArray[np.int64]:
+        """Numbers of the validation rows."""
+        return np.flatnonzero(validation_rows(self.parameters, self.space.rows))
 
 
 @dataclass(frozen=True)
@@ -104,13 +122,16 @@ class SharedForest:
     Attributes
     ----------
     base_margin
-        Shape (1,), 24 fraction bits, in the unit of the job; public if `base_score` was given.
+        Shape (outputs,), 24 fraction bits, in the unit of the job; public if `base_score` was given.
     trees
-        In order.
+        In order; those of one round, one per output, behind one another.
+    metrics
+        Shape (rounds,): see `validation.finish`; None without early stopping, and before training is done.
     """
 
     base_margin: Shared
     trees: tuple[SharedTree, ...]
+    metrics: Shared | None = None
 
 
 @dataclass(frozen=True)
@@ -122,13 +143,21 @@ class TrainingState:
     Attributes
     ----------
     margins
-        Shape (rows,), 24 fraction bits.
+        Shape (outputs, rows), 24 fraction bits.
     forest
         The trees so far.
+    losses
+        Shape (rounds so far,): sums of losses over validation rows; shape (0,) without early stopping.
     """
 
     margins: Shared
     forest: SharedForest
+    losses: Shared
+
+    @property
+    def rounds(self) -> int:
+        """Rounds done."""
+        return len(self.forest.trees) // self.margins.shape[0]
 
 
 def train(
@@ -138,6 +167,7 @@ def train(
     labels: npt.NDArray[np.float64] | None,
     on_tree: Callable[[int], None] = lambda number: None,
     *,
+    weights: npt.NDArray[np.float64] | None = None,
     state: TrainingState | None = None,
     keep: Callable[[TrainingState], None] = lambda state: None,
 ) -> SharedForest:
@@ -150,12 +180,14 @@ def train(
     labels
         float64, at an owner of labels: of all rows, or of its block; None elsewhere.
     on_tree
-        Called with the number of trees done: after the setup (0, or where a resumed training begins), then after
-        every tree.
+        Called with the number of rounds done: after the setup (0, or where a resumed training begins), then after
+        every round. A round is one tree, or one for each class.
+    weights
+        float64, shape (rows,), at the owner of the sample weights; None elsewhere.
     state
-        Where to continue; all participants must continue after the same tree. None: at the beginning.
+        Where to continue; all participants must continue after the same round. None: at the beginning.
     keep
-        Called with the state after every tree.
+        Called with the state after every round.
 
     Returns
     -------
@@ -167,27 +199,55 @@ def train(
     cells = TableCells(session, space, columns)
     valid = share_validity(session, space, columns)
     cuts = share_cuts(session, space, columns)
+    parameters, objective, held_back = task.parameters, task.objective, task.held_back
     shared_labels = concatenate(
         [
-            share_labels(session, owner, labels if session.holder == owner else None, rows, task.unit)
+            share_labels(session, owner, labels if session.holder == owner else None, rows, objective)
             for owner, rows in task.label_parts
-        ]
+        ],
+        axis=1,
     )
+    shared_weights = _weights(session, task, weights)
+    factors = row_weights(session, parameters, shared_labels, shared_weights)
     if state is None:
-        base_margin = first_margin(session, shared_labels, task.parameters, task.unit)
-        state = TrainingState(base_margin.broadcast_to((space.rows,)), SharedForest(base_margin, ()))
-    done = len(state.forest.trees)
+        training = np.delete(np.arange(space.rows), held_back)
+        base_margin = objective.first_margin(
+            session, shared_labels[:, training], None if factors is None else factors[training]
+        )
+        margins = base_margin.reshape(parameters.outputs, 1).broadcast_to((parameters.outputs, space.rows))
+        state = TrainingState(margins, SharedForest(base_margin, ()), session.constant(to_ring([])))
+    done = state.rounds
     on_tree(done)
-    for number in range(done, task.parameters.n_estimators):
+    for number in range(done, parameters.n_estimators):
         session.phases.enter("gradients")
-        gradient, hessian = gradients(session, state.margins, shared_labels, task.parameters, task.scales)
-        tree, step = grow_tree(session, task, cells, valid, cuts, gradient, hessian, number)
-        forest = SharedForest(state.forest.base_margin, (*state.forest.trees, tree))
-        state = TrainingState(state.margins + step, forest)
+        gradient, hessian = objective.gradients(session, state.margins, shared_labels, factors, task.scales)
+        grown = [
+            grow_tree(session, task, cells, valid, cuts, gradient[k], hessian[k], number * parameters.outputs + k)
+            for k in range(parameters.outputs)
+        ]
+        margins, losses = state.margins + stack([step for _, step in grown]), state.losses
+        if len(held_back):
+            session.phases.enter("validation")
+            of_rows = None if shared_weights is None else shared_weights[held_back]
+            loss = sum_of_losses(session, objective, margins[:, held_back], shared_labels[:, held_back], of_rows)
+            losses = concatenate([losses, loss])
+        forest = replace(state.forest, trees=(*state.forest.trees, *(tree for tree, _ in grown)))
+        state = TrainingState(margins, forest, losses)
         session.phases.enter("checkpoint")
         keep(state)
         on_tree(number + 1)
+    if len(held_back):
+        session.phases.enter("validation")
+        of_rows = None if shared_weights is None else shared_weights[held_back]
+        return replace(state.forest, metrics=finish(session, state.losses, of_rows))
     return state.forest
+
+
+def _weights(session: Session, task: TrainingTask, weights: npt.NDArray[np.float64] | None) -> Shared | None:
+    """The shared sample weights, shape (rows,); None where there are none."""
+    if task.weight_owner is None or task.weight_range is None:
+        return None
+    return share_weights(session, task.weight_owner, weights, task.space.rows, task.weight_range[1])
 
 
 def grow_tree(
@@ -255,7 +315,7 @@ def grow_tree(
             standing,
             parameters,
             scales,
-            gain_unit=unit.half_width**-2,
+            gain_unit=1 / unit.gain,
         )
         session.phases.enter("routing")
         winners = winning_candidates(session, space, splits.choice)
@@ -286,10 +346,8 @@ def _vectors(session: Session, gradient: Shared, hessian: Shared, parameters: Pa
     vectors = [gradient, hessian]
     if parameters.min_rows_per_leaf:
         vectors.append(session.constant(to_ring(np.ones(rows))))
-    stacked = stack(vectors)
-    if parameters.subsample < 1:
-        stacked = stacked * to_ring(sample_rows(parameters, number, rows))
-    return stacked
+    stacked, sampled = stack(vectors), sample_rows(parameters, number, rows)
+    return stacked if sampled.all() else stacked * to_ring(sampled)
 
 
 def _packed(vectors: Shared) -> list[Shared]:

@@ -27,12 +27,20 @@ from veilboost.trees.ensemble import Ensemble
 from veilboost.trees.importance import importance_of
 from veilboost.trees.layout import lay_out, signed
 from veilboost.trees.markup import Markup, element
-from veilboost.trees.objective import to_margin
+from veilboost.trees.objective import to_margins
+from veilboost.trees.parameters import Objective
 from veilboost.trees.svg import tree_svg
 
 _TEMPLATE: Final = Path(__file__).with_name("page.html")
 _TREES_SHOWN: Final = 3
 _FEATURES_SHOWN: Final = 30
+
+_MEANING_OF_SUMS: Final[dict[Objective, str]] = {
+    "binary:logistic": "a score that the logistic function turns into the probability of class 1",
+    "reg:squarederror": "the prediction",
+    "multi:softprob": "scores of the classes that the softmax function turns into their probabilities",
+    "count:poisson": "the natural logarithm of the predicted count",
+}
 
 
 def write_report(
@@ -120,7 +128,7 @@ def _facts(job: Job, model: Ensemble, report: Mapping[str, Any]) -> Markup:
         rest = seconds[1:] or seconds
         first = f"median without the first, which took {duration(seconds[0])}" if len(seconds) > 1 else "of one tree"
         facts.append(("Time per tree", duration(statistics.median(rest)), first))
-        trees = "all trees" if len(seconds) == len(model.trees) else f"the {len(seconds)} trees of the last start"
+        trees = "all trees" if len(seconds) == model.rounds else f"the {len(seconds)} rounds of the last start"
         setup = duration(report["seconds_setup"])
         facts.append(("Training", duration(sum(seconds)), f"{trees}, after {setup} of setup"))
     sent = f"by {len(bytes_sent)} roles" if len(bytes_sent) > 1 else f"by {next(iter(bytes_sent))}"
@@ -164,17 +172,18 @@ def _importance(model: Ensemble) -> list[Markup]:
 
 
 def _trees(model: Ensemble) -> list[Markup]:
-    base = to_margin(model.objective, model.base_score)
+    base = [signed(float(margin), 4) for margin in to_margins(model.objective, model.base_score)]
     flags = any(feature.kind is Kind.FLAG for feature in model.features)
-    logistic = model.objective == "binary:logistic"
-    what = "a score that the logistic function turns into the probability of class 1" if logistic else "the prediction"
+    what = _MEANING_OF_SUMS[model.objective]
+    several = f" the trees of a class, added to {', '.join(base[:-1])} or {base[-1]} for classes 0 to {len(base) - 1},"
+    one = f" all trees, added to {base[0]},"
     return [
         element(
             "p",
             "A row answers the questions from the top down: yes goes left, no goes right. ",
             "Where it has no value, it goes the way that \u201cmissing\u201d says. ",
             "A question that only names a column asks whether a flag is set (1, yes or true). " if flags else None,
-            f"The weights of the leaves it reaches in all trees, added to {signed(base, 4)}, are {what}.",
+            f"The weights of the leaves it reaches in{one if len(base) == 1 else several} are {what}.",
             class_="quiet",
         ),
         *(_tree(model, number) for number in range(min(_TREES_SHOWN, len(model.trees)))),
@@ -183,6 +192,7 @@ def _trees(model: Ensemble) -> list[Markup]:
 
 def _tree(model: Ensemble, number: int) -> Markup:
     tree, name = model.trees[number], f"Tree {number + 1} of {len(model.trees)}"
+    name += f", for class {number % model.outputs}" if model.outputs > 1 else ""
     picture = lay_out(tree, model.features)
     leaves = int(tree.leaf.sum())
     drawing = tree_svg(picture, f"{name}: questions: {tree.n_nodes - leaves}, leaves: {leaves}")

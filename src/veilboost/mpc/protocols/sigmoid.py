@@ -93,14 +93,14 @@ def sigmoid(session: Session, value: Shared) -> Shared:
 
     Notes
     -----
-    1. `_open_for_series`: open c = x + r, with shared bits, sines and cosines of r.
+    1. `masked_waves`: open c = x + r, with shared bits, sines and cosines of r.
     2. below = [x < -12], under = [x < 12] from the same opening: inside = below ^ under, above = not under.
     3. The sine series of x is a linear function of the shares; truncate it to 24 fraction bits.
     4. inside (series + 1/2) + above.
     """
-    opened, mask_bits, waves = _open_for_series(session, value, len(_LOGISTIC))
-    below, under = _below(session, opened, mask_bits, (-BOUND, BOUND))
-    series = _series(session, opened, waves, 0.5, _LOGISTIC, None)
+    opened, mask_bits, waves = masked_waves(session, value, len(_LOGISTIC))
+    below, under = compare_opened(session, opened, mask_bits, (-BOUND, BOUND))
+    series = sum_of_waves(session, opened, waves, 0.5, _LOGISTIC, None)
     one = session.constant(np.broadcast_to(encode(1.0, FRACTION_BITS), series.shape))
     bits = stack_bits([below ^ under, ~under])
     (parts,) = select(session, bits, stack([series, one]))
@@ -116,9 +116,9 @@ def exponential(session: Session, value: Shared) -> Shared:
         Fixed point with 24 fraction bits, shape (count,); so is the result.
     """
     constant, sines, cosines = _EXPONENTIAL
-    opened, mask_bits, waves = _open_for_series(session, value, len(sines))
-    (below,) = _below(session, opened, mask_bits, (-BOUND,))
-    series = _series(session, opened, waves, constant, sines, cosines)
+    opened, mask_bits, waves = masked_waves(session, value, len(sines))
+    (below,) = compare_opened(session, opened, mask_bits, (-BOUND,))
+    series = sum_of_waves(session, opened, waves, constant, sines, cosines)
     (result,) = select(session, ~below, series)
     return result
 
@@ -140,7 +140,7 @@ def softmax(session: Session, values: Shared) -> Shared:
     return divide(session, powers, powers.sum(axis=1).reshape(rows, 1), FRACTION_BITS, 2)
 
 
-def _open_for_series(session: Session, value: Shared, terms: int) -> tuple[Words | None, SharedBits, Shared]:
+def masked_waves(session: Session, value: Shared, terms: int) -> tuple[Words | None, SharedBits, Shared]:
     """Open c = x + r; share the bits of r and, per term k, sin and cos of 2 pi k r / period."""
     count = value.size
 
@@ -160,15 +160,19 @@ def _open_for_series(session: Session, value: Shared, terms: int) -> tuple[Words
     return opened, dealt.bits(0), dealt.ring(1)
 
 
-def _series(
+def sum_of_waves(
     session: Session,
     opened: Words | None,
     waves: Shared,
     constant: float,
     sines: Sequence[float],
     cosines: Sequence[float] | None,
+    halved: Shared | None = None,
 ) -> Shared:
-    """constant + sum of a_k sin(k x) + b_k cos(k x) from c and the shared waves of r, with 24 fraction bits."""
+    """constant + sum of a_k sin(k x) + b_k cos(k x) from c and the shared waves of r, with 24 fraction bits.
+
+    With `halved`, a shared array with 24 fraction bits and |x| < 2^10, half of it is added in the same truncation.
+    """
     total = Shared(session.holder, None, waves.shape[1:])
     if opened is not None:
         words = np.zeros(waves.shape[1:], dtype=np.uint64)
@@ -179,11 +183,15 @@ def _series(
             words += waves.words[2 * k] * encode(with_sine, _PUBLIC_BITS)
             words += waves.words[2 * k + 1] * encode(with_cosine, _PUBLIC_BITS)
         total = Shared(session.holder, words)
+    if halved is not None:
+        total = total + halved * to_ring(1 << (_SHARED_BITS + _PUBLIC_BITS - FRACTION_BITS - 1))
     (result,) = truncate(session, (total, _SHARED_BITS + _PUBLIC_BITS - FRACTION_BITS))
     return result + encode(constant, FRACTION_BITS)
 
 
-def _below(session: Session, opened: Words | None, mask_bits: SharedBits, bounds: Sequence[int]) -> list[SharedBits]:
+def compare_opened(
+    session: Session, opened: Words | None, mask_bits: SharedBits, bounds: Sequence[int]
+) -> list[SharedBits]:
     """[x < bound] for several public bounds, from one opening. Six rounds."""
     count, width = mask_bits.count, mask_bits.shape[-1]
     every = WORD_BITS * width * len(bounds)

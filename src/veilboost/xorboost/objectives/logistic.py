@@ -1,0 +1,94 @@
+"""binary:logistic: logistic loss of two classes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from veilboost.mpc.fixed_point import encode
+from veilboost.mpc.protocols.compare import negative
+from veilboost.mpc.protocols.divide import divide, logarithm
+from veilboost.mpc.protocols.multiply import multiply
+from veilboost.mpc.protocols.select import select
+from veilboost.mpc.protocols.sigmoid import FRACTION_BITS, sigmoid
+from veilboost.mpc.protocols.softplus import softplus
+from veilboost.mpc.protocols.truncate import truncate
+from veilboost.mpc.ring import Words, to_ring
+from veilboost.mpc.session import Session
+from veilboost.mpc.shares import Shared, concatenate, stack
+from veilboost.splitting.scales import Scales, choose_scales
+from veilboost.trees.objective import to_prediction
+from veilboost.trees.parameters import Parameters
+from veilboost.xorboost.objectives.base import (
+    Float64,
+    Objective,
+    Unit,
+    logarithms_of_parts,
+    square,
+    weighted_sums,
+)
+
+#: Odds of a first margin that is one Newton step from 0: the step stays within +-2.
+_ODDS_OF_A_STEP = 8.0
+
+
+class Logistic(Objective):
+    """|g| <= 1, h <= 1/4; labels are shared as 0 or 2^24."""
+
+    def __init__(
+        self, parameters: Parameters, label_range: tuple[float, float] | None, largest_weight: float | None
+    ) -> None:
+        super().__init__(parameters, label_range, largest_weight)
+        self.unit = Unit(hessian=self.largest_weight)
+
+    def scales(self, rows: int) -> Scales:
+        base_score = self.parameters.base_score
+        odds = 1.0 if base_score is None else base_score / (1.0 - base_score)
+        largest_score = min(2.0**16, max(odds, 1.0 / odds))
+        if base_score is None and self.parameters.scale_pos_weight != 1:
+            largest_score = _ODDS_OF_A_STEP
+        reg_lambda = self.unit.scaled(self.parameters).reg_lambda
+        return choose_scales(rows, 1.0, 0.25, reg_lambda, largest_score=largest_score)
+
+    def encode_labels(self, labels: Float64) -> Words:
+        return encode(labels[np.newaxis], FRACTION_BITS)
+
+    def estimate(self, session: Session, labels: Shared, weights: Shared | None) -> Shared:
+        """The log-odds of the classes; with `scale_pos_weight` one Newton step from 0, as XGBoost."""
+        if weights is None:
+            # Labels are 0 or 2^24, so the division leaves no remainder and the number of positive rows is exact.
+            (positive,) = truncate(session, (labels.sum(axis=1), FRACTION_BITS))
+            counts = stack([positive, to_ring(labels.shape[1]) - positive])
+            logs = logarithm(session, counts, FRACTION_BITS)
+            return logs[0] - logs[1]
+        sums = weighted_sums(session, labels, weights)
+        positive, whole = sums[:1], sums[1:]
+        if self.parameters.scale_pos_weight != 1:
+            half_step = divide(session, positive * to_ring(2) - whole, whole, FRACTION_BITS, 2)
+            return half_step * to_ring(2)
+        logs = logarithms_of_parts(session, concatenate([positive, whole - positive]), whole)
+        return logs[:1] - logs[1:]
+
+    def derivatives(self, session: Session, margins: Shared, labels: Shared) -> tuple[tuple[Shared, int], ...]:
+        probability = sigmoid(session, margins[0]).reshape(*margins.shape)
+        (square_of_it,) = multiply(session, (probability, probability))
+        variance = probability * to_ring(1 << FRACTION_BITS) - square_of_it
+        return (probability - labels, FRACTION_BITS), (variance, 2 * FRACTION_BITS)
+
+    def losses(self, session: Session, margins: Shared, labels: Shared) -> Shared:
+        """logloss: log(1 + e^z) for z = (1 - 2 y) m; error: whether [m > 0] differs from y; rmse: (p - y)^2."""
+        margin, label = margins[0], labels[0]
+        if self.parameters.eval_metric == "rmse":
+            return square(session, sigmoid(session, margin) - label)
+        if self.parameters.eval_metric == "error":
+            one = to_ring(1 << FRACTION_BITS)
+            (wrong,) = select(session, negative(session, -margin), one - label * to_ring(2))
+            return label + wrong
+        (product,) = multiply(session, (margin, label))
+        (of_ones,) = truncate(session, (product, FRACTION_BITS))
+        return softplus(session, margin - of_ones * to_ring(2))
+
+    def metric(self, average: Float64) -> Float64:
+        return np.sqrt(np.maximum(average, 0.0)) if self.parameters.eval_metric == "rmse" else average
+
+    def _prediction(self, margin: float) -> float:
+        return float(to_prediction("binary:logistic", np.array([margin]))[0])
