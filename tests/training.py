@@ -45,8 +45,12 @@ class Table:
     def task(self, parameters: Parameters) -> TrainingTask:
         space = CandidateSpace.of(self.features, self.owners, len(self.labels), parameters.max_bin)
         return TrainingTask(
-            space, (self.label_owner,), parameters, self.label_range, self.weight_owner, self.weight_range
+            space, (self.label_owner,), parameters, self.label_range, self._weight_owners, self.weight_range
         )
+
+    @property
+    def _weight_owners(self) -> tuple[int, ...]:
+        return () if self.weight_owner is None else (self.weight_owner,)
 
     def weighted(self, owner: int, rng: np.random.Generator, high: float = 1.0) -> "Table":
         """The same with sample weights between 0 and `high`, some of them 0."""

@@ -95,12 +95,13 @@ class Checkpoints:
 
 
 def digest_of(table: Table) -> bytes:
-    """SHA-256 of an owner's cells, labels and ids: a checkpoint is of no use with another table."""
+    """SHA-256 of an owner's cells, labels, weights and ids: a checkpoint is of no use with another table."""
     digest = hashlib.sha256()
     for feature in table.features:
         digest.update(table.values(feature.name).tobytes())
-    if table.label is not None:
-        digest.update(table.label.tobytes())
+    for values in (table.label, table.weight):
+        if values is not None:
+            digest.update(values.tobytes())
     for one in table.ids:
         digest.update(hashlib.sha256(one.encode()).digest())
     return digest.digest()

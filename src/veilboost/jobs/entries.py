@@ -24,8 +24,6 @@ _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252})")
 
 #: Keys that later versions will know, and what to do until then.
 _NOT_AVAILABLE: Final = {
-    "weight": "sample weights are not available in this version: remove the key",
-    "weight_range": "sample weights are not available in this version: remove the key",
     "aggregator": 'method = "federated" is not available in this version: remove the [[aggregator]] tables',
 }
 
@@ -139,10 +137,12 @@ class DataEntry(_Entry):
 
     label: str
     label_range: Annotated[tuple[float, float], BeforeValidator(lambda pair: _as_tuple(pair))] | None = None
+    weight: str | None = None
+    weight_range: Annotated[tuple[float, float], BeforeValidator(lambda pair: _as_tuple(pair))] | None = None
     id: str | None = None
     join: str | None = None
 
-    _name = field_validator("label", "id")(_check_column_name)
+    _name = field_validator("label", "weight", "id")(_check_column_name)
 
     @field_validator("join")
     @classmethod

@@ -34,6 +34,7 @@ def read_table(job: Job, name: str, source: Source, where: str) -> Table:
         source,
         features=job.features_of(name),
         label=job.label_spec if name in job.label_holders else None,
+        weight=job.weight_spec if name in job.weight_holders else None,
         row_id=job.data.id,
         name_for_errors=where,
     )
@@ -48,7 +49,9 @@ def training_task(job: Job, block_rows: Sequence[int]) -> TrainingTask:
     """The public task of a job on blocks of the given numbers of rows."""
     owners = [job.grid.holders[feature.name] for feature in job.features]
     space = CandidateSpace.of(job.features, owners, block_rows, job.parameters.max_bin)
-    return TrainingTask(space, job.grid.holders[job.data.label], job.parameters, job.data.label_range)
+    weight_owners = () if job.data.weight is None else job.grid.holders[job.data.weight]
+    holders = job.grid.holders[job.data.label]
+    return TrainingTask(space, holders, job.parameters, job.data.label_range, weight_owners, job.data.weight_range)
 
 
 def bin_columns(job: Job, task: TrainingTask, name: str, table: Table) -> list[Binned | None]:

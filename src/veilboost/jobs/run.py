@@ -92,9 +92,12 @@ class Outcome:
     model: Ensemble | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The public part, for JSON; with the processor time and the peak memory of this process."""
+        """What is not the model, for JSON; with the processor time and the peak memory of this process.
+
+        The analyst's has the validation metrics.
+        """
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        return {
+        known = {
             "role": self.role,
             "rows": self.rows,
             "seconds_setup": self.seconds_setup,
@@ -106,6 +109,9 @@ class Outcome:
             "phases": {name: asdict(total) for name, total in self.phases.items()},
             "ledger": [entry.to_dict() for entry in self.ledger],
         }
+        if self.model is not None and self.model.metrics:
+            known["metrics"] = {name: {m: list(v) for m, v in by.items()} for name, by in self.model.metrics.items()}
+        return known
 
 
 @dataclass(frozen=True)
@@ -198,7 +204,9 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
             keep = partial(_keep, checkpoints, meeting.context)
             if meeting.trees_done:
                 state = checkpoints.load(meeting.trees_done, task, session.me)
-        forest = train(session, task, columns, table.label, _timed(role, outcome), state=state, keep=keep)
+        forest = train(
+            session, task, columns, table.label, _timed(role, outcome), weights=table.weight, state=state, keep=keep
+        )
         outcome.model = reveal_to(session, task, forest, job.analyst)
         _write_ledger(directory, session.ledger)  # whatever happens from here on, this was disclosed
         if job.analyst == role.name:
@@ -431,7 +439,7 @@ def _write(role: Role, directory: Path | None, outcome: Outcome) -> None:
 def collected(job: Job, outcomes: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """The report on a job from what its roles, or some of them, know at their end; by role, as `Outcome.to_dict`."""
     first = outcomes.get(job.party_names[0]) or next(iter(outcomes.values()))
-    return {
+    report = {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "rows": first["rows"],
         "seconds_setup": first["seconds_setup"],
@@ -444,6 +452,9 @@ def collected(job: Job, outcomes: Mapping[str, dict[str, Any]]) -> dict[str, Any
         },
         "settings": settings(job),
     }
+    if "metrics" in outcomes.get(job.analyst, {}):
+        report["metrics"] = outcomes[job.analyst]["metrics"]
+    return report
 
 
 def settings(job: Job) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 
     [job]         name, method, analyst
     [model]       parameters, see `veilboost.trees.parameters`
-    [data]        id, join, label, label_range
+    [data]        id, join, label, label_range, weight, weight_range
     [[feature]]   name, kind, levels, missing
     [[party]]     name, address, columns
     [dealer]      address
@@ -36,10 +36,11 @@ from veilboost.jobs.entries import (
 )
 from veilboost.jobs.grid import Grid
 from veilboost.tables.schema import Feature
-from veilboost.tables.table import LabelSpec
+from veilboost.tables.table import LabelSpec, WeightSpec
 from veilboost.trees.parameters import Parameters, parameters_from
 
 MAX_PARTIES = 64
+LARGEST_WEIGHT = 1e9
 
 #: Name of the dealer's role; no party and no analyst may have it.
 DEALER = "dealer"
@@ -54,6 +55,8 @@ class DataSpec(BaseModel):
         What is predicted.
     label_range
         Public bounds that fix its fixed-point scale; None for classification.
+    weight, weight_range
+        The column of sample weights, and public bounds of the weights; None where all weigh the same.
     id
         The column by which parties find their common rows; None where rows belong together as they are.
     join
@@ -64,6 +67,8 @@ class DataSpec(BaseModel):
 
     label: str
     label_range: tuple[float, float] | None = None
+    weight: str | None = None
+    weight_range: tuple[float, float] | None = None
     id: str | None = None
     join: str = "inner"
 
@@ -127,8 +132,20 @@ class Job(BaseModel):
     @property
     def label_spec(self) -> LabelSpec:
         """What `veilboost.tables.table.load_table` needs to check the label."""
-        whole = len(self.label_holders) == 1
-        return LabelSpec(self.data.label, self.parameters.objective, self.data.label_range, whole)
+        parameters, whole = self.parameters, len(self.label_holders) == 1
+        return LabelSpec(self.data.label, parameters.objective, self.data.label_range, parameters.num_class, whole)
+
+    @property
+    def weight_holders(self) -> tuple[str, ...]:
+        """Names of the parties that hold the sample weights, as `label_holders`; none where there are none."""
+        return () if self.data.weight is None else self.holders_of(self.data.weight)
+
+    @property
+    def weight_spec(self) -> WeightSpec | None:
+        """What `veilboost.tables.table.load_table` needs to check the sample weights."""
+        if self.data.weight is None or self.data.weight_range is None:
+            return None
+        return WeightSpec(self.data.weight, self.data.weight_range)
 
     def party(self, name: str) -> Party:
         """The party of that name; KeyError when there is none."""
@@ -185,7 +202,9 @@ def job_from_dict(tables: Mapping[str, Any]) -> Job:
 
 def job_to_toml(job: Job) -> str:
     """The text of a job file that says the same; defaults are left out, except for the model's size."""
-    always = ("objective", "n_estimators", "max_depth", "learning_rate", "max_bin")
+    always: tuple[str, ...] = ("objective", "n_estimators", "max_depth", "learning_rate", "max_bin")
+    if job.parameters.objective == "count:poisson":
+        always += ("max_delta_step",)  # whose default depends on the objective
     given = job.parameters.model_dump(exclude_defaults=True, exclude_none=True)
     model = {name: getattr(job.parameters, name) for name in always} | given
     data: dict[str, object] = {} if job.data.id is None else {"id": job.data.id}
@@ -194,6 +213,8 @@ def job_to_toml(job: Job) -> str:
         data["join"] = job.data.join
     if job.data.label_range is not None:
         data["label_range"] = job.data.label_range
+    if job.data.weight is not None:
+        data |= {"weight": job.data.weight, "weight_range": job.data.weight_range}
     lines = _table("[job]", {"name": job.name, "method": job.method, "analyst": job.analyst})
     lines += _table("[model]", model)
     lines += _table("[data]", data)
@@ -244,8 +265,9 @@ def _check(tables: Mapping[str, Any], where: str) -> Job:
     parties = tuple(read_entry(Party, entry, at) for at, entry in _array(tables["party"], f"{where}: [[party]]"))
     features = tuple(entry.to_feature() for entry in feature_entries)
     _check_label(data, parameters, features, where)
+    _check_weight(data, features, where)
     _check_participants(job.analyst, parties, dealer.address, where)
-    _check_columns(data.label, features, parties, where)
+    _check_columns(data, features, parties, where)
     _check_id(data, features, parties, where)
     grid = Grid.of(
         {party.name: party.columns for party in parties},
@@ -257,7 +279,7 @@ def _check(tables: Mapping[str, Any], where: str) -> Job:
         method=job.method,
         analyst=job.analyst,
         parameters=parameters,
-        data=DataSpec(label=data.label, label_range=data.label_range, id=data.id, join=data.join or "inner"),
+        data=DataSpec(**{**data.model_dump(), "join": data.join or "inner"}),
         features=features,
         parties=parties,
         dealer=dealer.address,
@@ -292,15 +314,37 @@ def _check_label(data: DataEntry, parameters: Parameters, features: Sequence[Fea
     if any(feature.name == data.label for feature in features):
         raise JobError(f"{where}: [data], key 'label': '{data.label}' is a [[feature]] too: remove one of the two")
     at = f"{where}: [data], key 'label_range'"
-    if parameters.objective == "binary:logistic":
+    if parameters.objective in ("binary:logistic", "multi:softprob"):
         if data.label_range is not None:
-            raise JobError(f"{at}: has no meaning for binary:logistic, whose labels are 0 and 1: remove it")
+            labels = f"0 to {parameters.num_class - 1}" if parameters.num_class else "0 and 1"
+            raise JobError(f"{at}: has no meaning for {parameters.objective}, whose labels are {labels}: remove it")
         return
     if data.label_range is None:
         raise JobError(f"{at}: is missing: {parameters.objective} needs public bounds such as label_range = [0, 500]")
     low, high = data.label_range
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise JobError(f"{at}: must be two finite numbers, the lower one first")
+    if parameters.objective == "count:poisson" and low < 0:
+        raise JobError(f"{at}: counts are not below 0: give bounds such as [0, 100]")
+
+
+def _check_weight(data: DataEntry, features: Sequence[Feature], where: str) -> None:
+    at = f"{where}: [data], key 'weight"
+    if data.weight is None:
+        if data.weight_range is not None:
+            raise JobError(f"{at}_range': has no meaning without weight: add the column of weights, or remove it")
+        return
+    if data.weight == data.label or any(feature.name == data.weight for feature in features):
+        what = "the label" if data.weight == data.label else "a [[feature]]"
+        raise JobError(f"{at}': '{data.weight}' is {what} too: remove one of the two")
+    if data.weight_range is None:
+        raise JobError(f"{at}_range': is missing: weights need public bounds such as weight_range = [0, 10]")
+    low, high = data.weight_range
+    if not (0 <= low <= high <= LARGEST_WEIGHT and high >= 1 / LARGEST_WEIGHT):
+        raise JobError(
+            f"{at}_range': must be two numbers of at least 0, the lower one first, the other one above 0 "
+            f"(between {1 / LARGEST_WEIGHT:g} and {LARGEST_WEIGHT:g})"
+        )
 
 
 def _check_id(data: DataEntry, features: Sequence[Feature], parties: Sequence[Party], where: str) -> None:
@@ -309,8 +353,8 @@ def _check_id(data: DataEntry, features: Sequence[Feature], parties: Sequence[Pa
         if data.join is not None:
             raise JobError(f"{at} 'join': rows are joined by an id: name its column with id = \"...\", or remove join")
         return
-    if data.id == data.label or any(feature.name == data.id for feature in features):
-        other = "the label" if data.id == data.label else "a [[feature]]"
+    if data.id in (data.label, data.weight) or any(feature.name == data.id for feature in features):
+        other = {data.label: "the label", data.weight: "the weight"}.get(data.id, "a [[feature]]")
         raise JobError(f"{at} 'id': '{data.id}' is {other} too: the id says which rows belong together and no more")
     for party in parties:
         if data.id in party.columns:
@@ -320,6 +364,10 @@ def _check_id(data: DataEntry, features: Sequence[Feature], parties: Sequence[Pa
             )
     if data.join == "left":
         holders = {party.name for party in parties if data.label in party.columns}
+        if data.weight is not None and any(data.weight in p.columns for p in parties if p.name not in holders):
+            raise JobError(
+                f"{at} 'join': with \"left\", the weights must lie with the label: move '{data.weight}' there"
+            )
         for feature in features:
             elsewhere = any(feature.name in party.columns for party in parties if party.name not in holders)
             if elsewhere and not feature.missing:
@@ -360,8 +408,8 @@ def _check_participants(analyst: str, parties: Sequence[Party], dealer: Address,
         )
 
 
-def _check_columns(label: str, features: Sequence[Feature], parties: Sequence[Party], where: str) -> None:
-    names: set[str] = set()
+def _check_columns(data: DataEntry, features: Sequence[Feature], parties: Sequence[Party], where: str) -> None:
+    label, names = data.label, set[str]()
     for feature in features:
         if feature.name in names:
             raise JobError(f"{where}: [[feature]] '{feature.name}', key 'name': there are two of that name: rename one")
@@ -370,7 +418,7 @@ def _check_columns(label: str, features: Sequence[Feature], parties: Sequence[Pa
     for party in parties:
         at = f"{where}: [[party]] '{party.name}', key 'columns'"
         for column in party.columns:
-            if column != label and column not in names:
+            if column not in (label, data.weight) and column not in names:
                 raise JobError(
                     f"{at}: '{column}' is neither the label nor a [[feature]]: add a [[feature]] of that name, "
                     "or remove it (columns that are not listed are ignored)"
@@ -378,6 +426,10 @@ def _check_columns(label: str, features: Sequence[Feature], parties: Sequence[Pa
             owners.add(column)
     if label not in owners:
         raise JobError(f"{where}: [data], key 'label': no party has '{label}' in its columns: add it to its holder's")
+    if data.weight is not None and data.weight not in owners:
+        raise JobError(
+            f"{where}: [data], key 'weight': no party has '{data.weight}' in its columns: add it to its holder's"
+        )
     for feature in features:
         if feature.name not in owners:
             raise JobError(

@@ -33,17 +33,29 @@ class LabelSpec:
     name
         Name of the column.
     objective
-        "binary:logistic": labels are flags and both classes are there. Any other: labels are numbers.
+        "binary:logistic": labels are flags and both classes are there. "multi:softprob": labels are whole numbers from
+        0 to num_class - 1. "count:poisson": labels are at least 0, and not all 0. Any other: labels are numbers.
     label_range
-        Least and greatest label, both allowed; None when there are no bounds. Not used for "binary:logistic".
+        Least and greatest label, both allowed; None when there are no bounds. Not used for classes.
+    num_class
+        Number of classes of "multi:softprob".
     whole
-        Whether these are all labels of the job: only then must both classes be there.
+        Whether these are all labels of the job: only then must both classes be there, or a count above 0.
     """
 
     name: str
     objective: str
     label_range: tuple[float, float] | None = None
+    num_class: int | None = None
     whole: bool = True
+
+
+@dataclass(frozen=True)
+class WeightSpec:
+    """What the column of sample weights must look like: its name, and the least and the greatest weight allowed."""
+
+    name: str
+    weight_range: tuple[float, float]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -57,11 +69,14 @@ class Table:
     features
         The columns that the model may split on.
     label
-        float64, shape (rows,): 0 or 1 for "binary:logistic"; None when this owner does not hold the label.
+        float64, shape (rows,): 0 or 1 for "binary:logistic", the class for "multi:softprob"; None when this owner does
+        not hold the label.
     columns
         float32, shape (rows,), per feature name; use `values`.
     ids
         The id of every row, all different; empty where rows are not matched by id.
+    weight
+        float64, shape (rows,): sample weights; None when this owner does not hold them.
     """
 
     rows: int
@@ -69,6 +84,7 @@ class Table:
     label: npt.NDArray[np.float64] | None
     columns: dict[str, npt.NDArray[np.float32]]
     ids: tuple[str, ...] = ()
+    weight: npt.NDArray[np.float64] | None = None
 
     def values(self, name: str) -> npt.NDArray[np.float32]:
         """float32, shape (rows,): numbers, 0/1 for flags, codes for categories; NaN where the cell is missing."""
@@ -80,7 +96,8 @@ class Table:
             name: np.where(rows < 0, np.float32(np.nan), values[rows]) if len(rows) else values[:0]
             for name, values in self.columns.items()
         }
-        return Table(len(rows), self.features, None if self.label is None else self.label[rows], columns)
+        label, weight = (None if values is None else values[rows] for values in (self.label, self.weight))
+        return Table(len(rows), self.features, label, columns, weight=weight)
 
     def __repr__(self) -> str:
         label = "with" if self.label is not None else "without"
@@ -92,6 +109,7 @@ def load_table(
     *,
     features: Sequence[Feature],
     label: LabelSpec | None = None,
+    weight: WeightSpec | None = None,
     row_id: str | None = None,
     name_for_errors: str | None = None,
 ) -> Table:
@@ -105,6 +123,8 @@ def load_table(
         Columns to split on. An empty or blank cell, NaN and null are missing.
     label
         The label column, when this owner holds it.
+    weight
+        The column of sample weights, when this owner holds it.
     row_id
         The column with the ids of the rows, when rows are matched by id.
     name_for_errors
@@ -115,10 +135,11 @@ def load_table(
     DataError
         With file, row and column, and never the value of a cell: unreadable source; no rows; column missing or there
         twice; wrong type; unknown category; value infinite or not below the greatest float32; empty cell in a column
-        without `missing`; label empty or outside the domain of the objective; id empty or there twice.
+        without `missing`; label empty or outside the domain of the objective; weight empty or out of bounds; id
+        empty or there twice.
     """
     where = _name_of(source, name_for_errors)
-    names = [feature.name for feature in features] + ([label.name] if label is not None else [])
+    names = [feature.name for feature in features] + [spec.name for spec in (label, weight) if spec is not None]
     names += [row_id] if row_id is not None else []
     frame = _read(source, names, where)
     columns: dict[str, npt.NDArray[np.float32]] = {}
@@ -136,7 +157,8 @@ def load_table(
         columns[feature.name] = values
     labels = None if label is None else _Column(where, label.name, frame[label.name]).encode_label(label)
     ids = () if row_id is None else read_ids(frame[row_id], where)
-    return Table(frame.height, tuple(features), labels, columns, ids)
+    weights = None if weight is None else _Column(where, weight.name, frame[weight.name]).encode_weight(weight)
+    return Table(frame.height, tuple(features), labels, columns, ids, weights)
 
 
 def encode_frame(
@@ -220,6 +242,10 @@ class _Column:
             return labels
         labels = self._numbers()
         self.refuse(np.isnan(labels), empty)
+        if label.num_class is not None:
+            outside = (labels < 0) | (labels >= label.num_class) | (labels != np.floor(labels))
+            self.refuse(outside, f"the label is not a whole number from 0 to {label.num_class - 1}: recode it")
+            return labels + 0.0  # -0.0 becomes 0.0
         self.refuse(np.isinf(labels), "the label is infinite: mend it or remove the row at every owner")
         if label.label_range is not None:
             low, high = label.label_range
@@ -227,7 +253,22 @@ class _Column:
                 (labels < low) | (labels > high),
                 "the label is outside label_range: mend it, or widen label_range in the job file",
             )
+        if label.objective == "count:poisson":
+            self.refuse(labels < 0, "the label is below 0, and count:poisson needs counts: mend it")
+            if label.whole and not labels.any():
+                raise DataError(f"{self.where}: column '{self.name}': all counts are 0: there is nothing to learn")
         return labels
+
+    def encode_weight(self, weight: WeightSpec) -> npt.NDArray[np.float64]:
+        """float64, shape (rows,): weights within their bounds."""
+        weights = self._numbers()
+        self.refuse(np.isnan(weights), "the weight is empty: fill it or remove the row at every owner")
+        low, high = weight.weight_range
+        self.refuse(
+            (weights < low) | (weights > high),
+            "the weight is outside weight_range: mend it, or widen weight_range in the job file",
+        )
+        return weights
 
     def _numbers(self) -> npt.NDArray[np.float64]:
         if self.cells.dtype == pl.Boolean:

@@ -52,7 +52,7 @@ class TrainingTask:
         Hyper-parameters.
     label_range
         Public bounds of the labels; None for binary:logistic and multi:softprob.
-    weight_owner
+    weight_owners
         Position of the owner of the sample weights; None: there are none.
     weight_range
         Public bounds of the sample weights.
@@ -62,7 +62,7 @@ class TrainingTask:
     label_owners: tuple[int, ...]
     parameters: Parameters
     label_range: tuple[float, float] | None = None
-    weight_owner: int | None = None
+    weight_owners: tuple[int, ...] = ()
     weight_range: tuple[float, float] | None = None
 
     @cached_property
@@ -72,8 +72,16 @@ class TrainingTask:
     @property
     def label_parts(self) -> list[tuple[int, int]]:
         """Owners of labels, each with the number of its rows, in order of the rows."""
-        blocks = self.space.block_rows if len(self.label_owners) > 1 else (self.space.rows,)
-        return list(zip(self.label_owners, blocks, strict=True))
+        return self._parts(self.label_owners)
+
+    @property
+    def weight_parts(self) -> list[tuple[int, int]]:
+        """The same of the sample weights; none where there are none."""
+        return self._parts(self.weight_owners)
+
+    def _parts(self, owners: tuple[int, ...]) -> list[tuple[int, int]]:
+        blocks = self.space.block_rows if len(owners) > 1 else (self.space.rows,) * len(owners)
+        return list(zip(owners, blocks, strict=True))
 
     @property
     def unit(self) -> Unit:
@@ -245,9 +253,14 @@ def train(
 
 def _weights(session: Session, task: TrainingTask, weights: npt.NDArray[np.float64] | None) -> Shared | None:
     """The shared sample weights, shape (rows,); None where there are none."""
-    if task.weight_owner is None or task.weight_range is None:
+    if task.weight_range is None:
         return None
-    return share_weights(session, task.weight_owner, weights, task.space.rows, task.weight_range[1])
+    return concatenate(
+        [
+            share_weights(session, owner, weights if session.holder == owner else None, rows, task.weight_range[1])
+            for owner, rows in task.weight_parts
+        ]
+    )
 
 
 def grow_tree(

@@ -58,6 +58,11 @@ MEANINGS: Final[dict[str, Meaning]] = {
     "gain of every split (reveal_gain)": Meaning(
         "How much each split improves the model. Zero where a node does not split.", ("trees", "nodes")
     ),
+    "validation metric of every round": Meaning(
+        "How well the model after each round does on the rows held back: a sum or a mean over all of them, of no "
+        "single row.",
+        ("rounds",),
+    ),
     IDS_COUNTED: Meaning("How many rows the other party's table has.", ("number",)),
     IDS_SHARED: Meaning(
         "For each of its own ids whether the other party has it too. Nothing of ids that it does not have itself.",
