@@ -134,7 +134,7 @@ def first_tree(learner: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (lambda m: m["objective"].update(name="multi:softprob"), "objective 'multi:softprob' is not supported"),
+        (lambda m: m["objective"].update(name="multi:softmax"), "objective 'multi:softmax' is not supported"),
         (lambda m: m["gradient_booster"].update(name="dart"), "booster 'dart' is not supported"),
         (lambda m: m["learner_model_param"].update(num_class="3"), "more than one output"),
         (lambda m: m["learner_model_param"].update(num_target="2"), "more than one output"),
