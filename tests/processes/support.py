@@ -1,6 +1,7 @@
 """Small jobs with their tables and certificates, run as threads of the test or as real processes."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -174,6 +175,11 @@ def veilboost(*words: str | Path, timeout: float = 120) -> subprocess.CompletedP
     return subprocess.run(
         command(*words), env=environment(), capture_output=True, text=True, timeout=timeout, check=False
     )
+
+
+def complaints(stderr: str) -> list[str]:
+    """What a command wrote there but for its progress, a line a minute where the machine is slow."""
+    return [line for line in stderr.splitlines() if not re.fullmatch(r"veilboost: .* (so far|left)(, .* sent)?", line)]
 
 
 def refusal(result: subprocess.CompletedProcess[str]) -> str:

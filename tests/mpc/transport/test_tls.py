@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,6 +86,25 @@ def test_reason_of_an_end_reaches_all_peers(place: Place) -> None:
             with pytest.raises(PeerLost) as caught:
                 transports[name].receive("dealer", 8)
             assert str(caught.value) == "dealer stopped: the lid is off and [2J lost"
+
+
+def test_no_peer_that_stops_is_taken_for_one_that_left(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while the thread that reads ahead is about to tell the reason."""
+    with met(place) as transports:
+        link = transports["south"]._links["north"]
+        tell = link._on_end
+
+        def take_time(*arguments: Any) -> None:
+            time.sleep(0.3)
+            tell(*arguments)
+
+        monkeypatch.setattr(link, "_on_end", take_time)
+        link.read_ahead()
+        time.sleep(0.1)
+        transports["north"].close("the lid is off")
+        time.sleep(0.1)
+        with pytest.raises(PeerLost, match="north stopped: the lid is off"):
+            transports["south"].receive("north", 8)
 
 
 def test_loss_of_one_peer_ends_the_wait_for_another(place: Place) -> None:

@@ -244,9 +244,11 @@ class Link:
         if header.kind == Kind.ABORT:
             reason = reader.payload(header).tobytes().decode("utf-8", "replace")
             failure = PeerLost(f"{self.peer} stopped: {''.join(c if c.isprintable() else ' ' for c in reason)}")
+            self._on_end(self, failure)  # first the reason: the program must not find a peer that left without one
         with self._state:
             self.left, self.up = True, False
-        self._on_end(self, failure)
+        if failure is None:
+            self._on_end(self, None)
         with self._state:
             self._changed.notify_all()
 
