@@ -3,8 +3,9 @@
     python benchmarks/real_data.py path/to/data [--tables heart thyroid ...] [--splits 10] [--json FILE] [--table]
 
 Every table is split by columns over three owners, by rows over three (heart: its four hospitals), and by both: two
-owners of rows (heart: four) and one more of half the columns for all rows. Every role is a process; they talk over TLS.
-Means over random stratified splits of the table, a fifth of it for the test.
+owners of rows (heart: four) and one more of half the columns for all rows. Every role is a process; they talk over
+TLS. The area under the curve (AUC) of several classes is the mean over the classes, each against the rest. Means over
+random stratified splits of the table, a fifth of it for the test.
 """
 
 from __future__ import annotations
@@ -60,6 +61,17 @@ class Task:
     splits: int = 10
     parameters: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def classes(self) -> bool:
+        """Whether the label is a class."""
+        return self.objective in ("binary:logistic", "multi:softprob")
+
+    @property
+    def objective_parameters(self) -> dict[str, Any]:
+        """The objective and, if it has several, the number of classes."""
+        several = {"num_class": int(self.labels.max()) + 1} if self.objective == "multi:softprob" else {}
+        return {"objective": self.objective, **several}
+
 
 @dataclass(frozen=True)
 class Result:
@@ -103,7 +115,7 @@ def read_tasks(folder: Path) -> dict[str, Task]:
     if readmitted.exists():
         table = pl.read_csv(readmitted, infer_schema=False)
         classes = table["readmitted"].cast(pl.Float64).to_numpy()
-        tasks.append(Task("readmitted", table.drop("readmitted"), (classes > 0).astype(np.float64)))
+        tasks.append(Task("readmitted", table.drop("readmitted"), classes, "multi:softprob"))
     census = folder / "census_income_kdd.parquet"
     if census.exists():
         table = pl.read_parquet(census)
@@ -133,12 +145,12 @@ def train(task: Task, layout: str, features: dict[str, Feature], rows: Ints, see
     """Train on shares; the model and seconds per tree."""
     held, sites = holders_of(task, layout, rows, seed)
     drafts = {name: [features[column] for column in columns] for name, (_, columns) in held.items()}
-    label_range = None
-    if task.objective != "binary:logistic":
-        label_range = (float(task.labels.min()), float(task.labels.max()))
-    parameters = {"objective": task.objective} | task.parameters
+    data_entry: dict[str, Any] = {"label": "label"}
+    if not task.classes:
+        data_entry["label_range"] = [float(task.labels.min()), float(task.labels.max())]
+    parameters = task.objective_parameters | task.parameters
     ports = free_ports(len(held) + 1)
-    content = draft_job(task.name, drafts, "label", sites, "university", parameters, label_range, ports)
+    content = draft_job(task.name, drafts, data_entry, {"label": sites}, "university", parameters, ports)
     # The order of the features does not depend on who holds them.
     content["feature"].sort(key=lambda entry: task.columns.columns.index(entry["name"]))
     job = job_from_dict(content)
@@ -160,7 +172,7 @@ def train_xgboost(task: Task, types: Sequence[str], values: npt.NDArray[np.float
     """Plain XGBoost on all columns of the same rows."""
     matrix = xgboost.DMatrix(values[rows], label=task.labels[rows], feature_types=list(types), enable_categorical=True)
     parameters = {k: v for k, v in task.parameters.items() if k != "n_estimators"}
-    parameters |= {"objective": task.objective, "tree_method": "hist", "max_cat_to_onehot": 1000}
+    parameters |= task.objective_parameters | {"tree_method": "hist", "max_cat_to_onehot": 1000}
     return xgboost.train(parameters, matrix, task.parameters["n_estimators"])
 
 
@@ -169,19 +181,18 @@ def measure(task: Task, splits: int) -> list[Result]:
     features = {name: draft_feature(name, task.columns[name], task.name) for name in task.columns.columns}
     values = encode_frame(task.columns, list(features.values()))
     types = ["c" if feature.categorical else "float" for feature in features.values()]
-    classes = task.objective == "binary:logistic"
     scores: dict[str, list[float]] = {name: [] for name in (*LAYOUTS, "xgboost")}
     seconds: dict[str, list[float]] = {layout: [] for layout in LAYOUTS}
 
     def score(predicted: npt.NDArray[Any], test: Ints) -> float:
-        if classes:
-            return float(roc_auc_score(task.labels[test], predicted))
+        if task.classes:
+            return float(roc_auc_score(task.labels[test], predicted, multi_class="ovr"))  # the mean over the classes
         return float(np.sqrt(np.mean((predicted - task.labels[test]) ** 2)))
 
     for seed in range(splits):
         everything = np.arange(len(task.labels))
         rows, test = train_test_split(
-            everything, test_size=0.2, random_state=seed, stratify=task.labels if classes else None
+            everything, test_size=0.2, random_state=seed, stratify=task.labels if task.classes else None
         )
         booster = train_xgboost(task, types, values, rows)
         matrix = xgboost.DMatrix(values[test], feature_types=types, enable_categorical=True)
@@ -197,7 +208,7 @@ def measure(task: Task, splits: int) -> list[Result]:
             Result(
                 task.name,
                 layout,
-                "AUC" if classes else "RMSE",
+                "AUC" if task.classes else "RMSE",
                 statistics.fmean(scores[layout]),
                 statistics.fmean(scores["xgboost"]),
                 float(differences.mean()),

@@ -42,7 +42,9 @@ def main() -> None:
     held = {name: table.columns[first:last] for name, (first, last) in OWNERS.items()}
     drafts = {name: [draft_feature(c, table[c], str(chosen.table)) for c in columns] for name, columns in held.items()}
     job = job_from_dict(
-        draft_job("thyroid", drafts, "disease", ["practice"], "university", PARAMETERS, ports=free_ports(4))
+        draft_job(
+            "thyroid", drafts, {"label": "disease"}, {"disease": ["practice"]}, "university", PARAMETERS, free_ports(4)
+        )
     )
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch)

@@ -6,6 +6,7 @@ only an owner can split.
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,12 @@ from tests.processes.support import environment
 
 from veilboost import XORBoostClassifier, XORBoostRegressor
 from veilboost.errors import DataError, InputError, JobError, ModelError
+from veilboost.tables.binning import bin_column
 from veilboost.tables.schema import Feature, Kind
 from veilboost.tables.table import encode_frame
+from veilboost.trees.parameters import parameters_from
+from veilboost.trees.reference import train
+from veilboost.trees.xgboost_json import save_model
 
 ROWS = 90
 
@@ -140,7 +145,7 @@ def test_models_are_loaded(classifier: XORBoostClassifier, tmp_path: Path) -> No
     np.testing.assert_array_equal(loaded.predict_proba(table), classifier.predict_proba(table))
     assert loaded.features_ == classifier.features_
     assert loaded.classes_.tolist() == [0, 1]
-    with pytest.raises(ModelError, match="XORBoostRegressor predicts with reg:squarederror: use the other estimator"):
+    with pytest.raises(ModelError, match="predicts with reg:squarederror or count:poisson: use the other estimator"):
         XORBoostRegressor().load_model(tmp_path / "model.json")
     with pytest.raises(ModelError):
         XORBoostRegressor().load_model(Path(__file__))
@@ -202,9 +207,9 @@ def test_kind_of_estimator() -> None:
 
 @pytest.mark.parametrize("kind", [XORBoostClassifier, XORBoostRegressor])
 def test_unknown_parameter_is_a_type_error(kind: Any) -> None:
-    with pytest.raises(TypeError, match=f"^{kind.__name__} has no parameter 'max_leaves': it has n_estimators, "):
+    with pytest.raises(TypeError, match=f"^{kind.__name__} has no parameter 'max_leaves': it has objective, "):
         kind(max_leaves=3)
-    with pytest.raises(TypeError, match=f"{kind.__name__} has no parameter 'eta': it has n_estimators, "):
+    with pytest.raises(TypeError, match=f"{kind.__name__} has no parameter 'eta': it has objective, "):
         kind().set_params(eta=0.1)
     with pytest.raises(TypeError, match=f"^{kind.__name__} takes no positional arguments"):
         kind(3)
@@ -246,6 +251,78 @@ def test_rows_and_columns_with_several_owners() -> None:
     assert {name for tree in clf.ensemble_.trees for name in tree.feature[~tree.leaf].tolist()} == {0, 1, 2}
 
 
+def test_classes_with_weights_and_early_stopping() -> None:
+    table = patients()
+    third = table["cost"].rank(pct=True).mul(3).clip(upper=2.999).astype(int)
+    table["stage"] = np.array(["I", "II", "III"])[third]
+    table["w"] = 1.0 + (table.index % 2)
+    parties = {"north": table[["age", "referral", "stage", "w"]], "south": table[["dose", "smoker"]]}
+    model = XORBoostClassifier(n_estimators=5, max_depth=2, max_bin=16, early_stopping_rounds=2)
+    model.fit(parties, label="stage", weight="w", weight_range=(0, 4))
+    assert model.classes_.tolist() == ["I", "II", "III"]
+    probabilities = model.predict_proba(table)
+    assert probabilities.shape == (ROWS, 3)
+    np.testing.assert_allclose(booster_values(model, table), probabilities, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(model.predict(table), model.classes_[probabilities.argmax(axis=1)])
+    assert model.score(table, table["stage"]) > 0.6
+    curve = model.evals_result()["validation"]["mlogloss"]
+    assert len(curve) == 5
+    assert model.best_score == pytest.approx(curve[model.best_iteration])
+    assert model.ensemble_.rounds == model.best_iteration + 1
+    assert model.feature_names_in_.tolist() == ["age", "referral", "dose", "smoker"]
+    with pytest.raises(ModelError, match="predicts with reg:squarederror or count:poisson: use the other estimator"):
+        load_other(model, XORBoostRegressor())
+
+
+def load_other(model: Any, other: Any) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_model(Path(folder) / "model.json")
+        other.load_model(Path(folder) / "model.json")
+
+
+def test_counts() -> None:
+    table = patients()
+    table["visits"] = np.random.default_rng(3).poisson(np.exp((table["cost"] - 100) / 15))
+    parties = {"north": table[["age", "referral", "visits"]], "south": table[["dose", "smoker"]]}
+    model = XORBoostRegressor(objective="count:poisson", n_estimators=4, max_depth=2, max_bin=16)
+    model.fit(parties, label="visits")
+    predicted = model.predict(table)
+    assert (predicted > 0).all()
+    assert np.corrcoef(predicted, table["visits"])[0, 1] > 0.6
+    np.testing.assert_allclose(booster_values(model, table), predicted, rtol=1e-5)
+    with pytest.raises(AttributeError, match="best_iteration is there only after fit with early_stopping_rounds"):
+        model.best_iteration  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (
+            XORBoostClassifier(objective="count:poisson"),
+            'XORBoostClassifier has "binary:logistic" and "multi:softprob"',
+        ),
+        (XORBoostClassifier(eval_metric="mlogloss", early_stopping_rounds=2), "does not fit binary:logistic"),
+        (XORBoostRegressor(objective="count:poisson", scale_pos_weight=2.0), "scale_pos_weight has no meaning"),
+    ],
+)
+def test_objectives_that_do_not_fit_are_refused(model: Any, expected: str) -> None:
+    label = "status" if isinstance(model, XORBoostClassifier) else "cost"
+    with pytest.raises(InputError, match=expected):
+        model.fit(tables(), id="patient", label=label)
+
+
+def test_model_of_classes_is_loaded(tmp_path: Path) -> None:
+    """Their names are not in the file."""
+    feature = Feature("age", Kind.CONTINUOUS)
+    columns = [bin_column(feature, np.arange(60, dtype=np.float32), 8)]
+    parameters = parameters_from({"objective": "multi:softprob", "num_class": 3, "n_estimators": 2, "max_depth": 2})
+    save_model(train(columns, np.arange(60.0) // 20, parameters), tmp_path / "model.json")
+    model = XORBoostClassifier()
+    model.load_model(tmp_path / "model.json")
+    assert model.classes_.tolist() == [0, 1, 2]
+    assert model.predict(pd.DataFrame({"age": [5.0, 30.0, 55.0]})).tolist() == [0, 1, 2]
+
+
 def tables() -> dict[str, pd.DataFrame]:
     table = patients()
     return {"north": table[["patient", "age", "referral"]], "south": table[["patient", "dose", "status", "cost"]]}
@@ -255,9 +332,20 @@ def tables() -> dict[str, pd.DataFrame]:
     ("change", "options", "expected"),
     [
         (lambda t: t, {"id": "patient", "label": "ill"}, "label 'ill': no table has this column"),
+        (lambda t: t, {"id": "patient", "label": "status", "weight": "w"}, "weight 'w': no table has this column"),
+        (lambda t: t, {"id": "patient", "label": "status", "weight_range": (0, 1)}, "weight_range: has no meaning"),
+        (
+            lambda t: {**t, "south": t["south"].assign(w="heavy")},
+            {"id": "patient", "label": "status", "weight": "w"},
+            "table of south: column 'w' holds no numbers",
+        ),
         (lambda t: t, {"id": "number", "label": "status"}, "table of north: there is no id column 'number'"),
         (lambda t: t, {"id": "patient", "label": "dose"}, "table of south: row 1: the label 'dose' is empty"),
-        (lambda t: t, {"id": "patient", "label": "cost"}, "the label 'cost' has 90 different values: two classes"),
+        (
+            lambda t: t,
+            {"id": "patient", "label": "cost"},
+            "the label 'cost' has 90 different values, and a classifier needs 2 to 63 classes",
+        ),
         (lambda t: t, {"label": "patient"}, "table of north: 'patient' is also at south"),
         (lambda t: t, {"label": "status"}, "if 'patient' says which rows belong together, make it the id"),
         (
@@ -318,7 +406,7 @@ def test_bad_tables_are_refused(
     def started(*_: object) -> None:
         raise StartedError
 
-    monkeypatch.setattr("veilboost.estimators.run_local", started)
+    monkeypatch.setattr("veilboost.estimators.base.run_local", started)
     if expected is None:  # a sound table gets as far as the start
         with pytest.raises(StartedError):
             XORBoostClassifier().fit(change(tables()), **options)
@@ -370,7 +458,7 @@ model = veilboost.XORBoostClassifier(max_depth=3)
 print(model)
 try:
     model.predict(None)
-except veilboost.estimators.InputError as error:
+except veilboost.estimators.base.InputError as error:
     print(error)
 """
     result = subprocess.run(

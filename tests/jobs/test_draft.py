@@ -106,23 +106,24 @@ def test_drafted_job_is_a_job() -> None:
     drafted = draft_job(
         "draft",
         {"north": [Feature("age", CONTINUOUS)], "south": [Feature("er", CATEGORICAL, ("no", "yes"), True)]},
-        "cost",
-        ["south"],
+        {"label": "cost", "label_range": [0.0, 9.0], "weight": "w", "weight_range": [0.0, 2.0]},
+        {"cost": ["south"], "w": ["north"]},
         "university",
         {"objective": "reg:squarederror"},
-        label_range=(0.0, 9.0),
     )
     job = job_from_dict(drafted)
-    assert job.label_holders == ("south",)
+    assert (job.label_holders, job.weight_holders) == (("south",), ("north",))
     assert job.data.label_range == (0.0, 9.0)
     assert [str(address) for address in (job.dealer, *(party.address for party in job.parties))] == [
         "127.0.0.1:7100",
         "127.0.0.1:7101",
         "127.0.0.1:7102",
     ]
-    assert job_from_dict(draft_job("d", {"a": job.features[:1], "b": []}, "y", "b", "c", {})).party_names == ("a", "b")
+    label, holders = {"label": "y"}, {"y": ["b"]}
+    columns = {"a": job.features[:1], "b": job.features[:0]}
+    assert job_from_dict(draft_job("d", columns, label, holders, "c", {})).party_names == ("a", "b")
     with pytest.raises(JobError, match="'age' is also at a, so each has different rows, but 'y' is here alone"):
-        job_from_dict(draft_job("d", {"a": job.features[:1], "b": job.features[:1]}, "y", "b", "c", {}))
+        job_from_dict(draft_job("d", {"a": job.features[:1], "b": job.features[:1]}, label, holders, "c", {}))
 
 
 def thyroid(rows: int) -> dict[str, pl.DataFrame]:

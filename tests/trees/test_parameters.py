@@ -60,7 +60,7 @@ def test_canonical_names() -> None:
         ({"objective": "reg:squarederror", "scale_pos_weight": 2.0}, ["scale_pos_weight", "has no meaning"]),
         ({"num_class": 3}, ["num_class", "has no meaning"]),
         ({"eval_metric": "logloss"}, ["eval_metric", "early_stopping_rounds"]),
-        ({"early_stopping_rounds": 2, "eval_metric": "rmse"}, ["eval_metric", "does not fit"]),
+        ({"early_stopping_rounds": 2, "eval_metric": "mlogloss"}, ["eval_metric", "does not fit"]),
         ({"num_boost_round": 2}, ["num_boost_round", "not supported"]),
         ({"objective": "multi:softmax"}, ["objective", "reg:squarederror"]),
         ({"objective": "multi:softprob"}, ["num_class", "missing"]),

@@ -139,7 +139,7 @@ def first_tree(learner: dict[str, Any]) -> dict[str, Any]:
         (lambda m: m["learner_model_param"].update(num_class="3"), "more than one output"),
         (lambda m: m["learner_model_param"].update(num_target="2"), "more than one output"),
         (lambda m: first_tree(m)["tree_param"].update(size_leaf_vector="2"), "more than one output"),
-        (lambda m: booster(m).update(tree_info=[0, 1]), "more than one output"),
+        (lambda m: booster(m).update(tree_info=[0, 1]), "several trees per round"),
         (lambda m: m["feature_types"].__setitem__(0, "tensor"), "feature type 'tensor' is not supported"),
         (lambda m: first_tree(m).update(categories=[1, 2], categories_sizes=[2]), "several categories"),
     ],

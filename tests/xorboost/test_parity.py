@@ -65,7 +65,7 @@ def agree(table: Table, parameters: Parameters, owners: int) -> Ensemble:
     oracle = train_in_the_clear(table.columns(parameters.max_bin), table.labels, parameters, table.weights)
     unit = table.task(parameters).unit.half_width
     assert len(model.trees) == parameters.n_trees
-    assert np.abs(np.subtract(model.base_score, oracle.base_score)).max() < 2e-5 * unit
+    np.testing.assert_allclose(model.base_score, oracle.base_score, rtol=2e-5, atol=2e-5 * unit)
     assert faults(model, table, parameters) == []
     if same_shape(model, oracle):
         margins, expected = model.predict_margin(table.values), oracle.predict_margin(table.values)

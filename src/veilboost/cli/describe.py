@@ -46,9 +46,10 @@ def describe(
     if not holders:
         raise InputError(f"--label {label}: no table has this column: check the name, and give every table with --data")
     classes = all([fits_classification(label, frames[party][label], str(files[party])) for party in holders])
-    features = draft_features(frames, label, {party: str(file) for party, file in files.items()})
+    features = draft_features(frames, (label,), {party: str(file) for party, file in files.items()})
     drafts = {party: [features[name] for name in frame.columns if name != label] for party, frame in frames.items()}
-    job = job_from_dict(draft_job(out.stem, drafts, label, holders, analyst, _PARAMETERS, row_id=row_id))
+    entry = {"label": label} if row_id is None else {"id": row_id, "label": label}
+    job = job_from_dict(draft_job(out.stem, drafts, entry, {label: holders}, analyst, _PARAMETERS))
     try:
         out.write_text(job_to_toml(job), encoding="utf-8")
     except OSError as error:
@@ -60,6 +61,7 @@ def describe(
     if not classes:
         typer.echo(
             f"the label '{label}' has numbers other than 0 and 1, so the draft does not fit it yet: write two classes "
-            'as 0 and 1, or for regression objective = "reg:squarederror" under [model] and public bounds '
+            'as 0 and 1; for K classes, numbered from 0, give objective = "multi:softprob" and num_class = K under '
+            '[model]; for regression objective = "reg:squarederror" or "count:poisson", and public bounds '
             "label_range = [LOWEST, HIGHEST] under [data]"
         )

@@ -7,7 +7,7 @@ before it is shared.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -99,8 +99,10 @@ def _refuse_unreadable(name: str, cells: pl.Series, where: str) -> None:
         )
 
 
-def draft_features(frames: Mapping[str, pl.DataFrame], label: str, where: Mapping[str, str]) -> dict[str, Feature]:
-    """Draft every column but the label, by name; a column that several tables have from the cells of all of them.
+def draft_features(
+    frames: Mapping[str, pl.DataFrame], others: Collection[str], where: Mapping[str, str]
+) -> dict[str, Feature]:
+    """Draft every column but the others, by name; a column that several tables have from the cells of all of them.
 
     Parameters
     ----------
@@ -110,7 +112,7 @@ def draft_features(frames: Mapping[str, pl.DataFrame], label: str, where: Mappin
     cells: dict[str, list[tuple[str, pl.Series]]] = {}
     for party, frame in frames.items():
         for name in frame.columns:
-            if name != label:
+            if name not in others:
                 _refuse_unreadable(name, frame[name], where[party])
                 cells.setdefault(name, []).append((party, frame[name]))
     return {
@@ -133,30 +135,38 @@ def pool_cells(parts: Sequence[pl.Series]) -> pl.Series:
 def draft_job(
     name: str,
     tables: Mapping[str, Sequence[Feature]],
-    label: str,
-    label_holders: Sequence[str],
+    data: Mapping[str, Any],
+    holders: Mapping[str, Sequence[str]],
     analyst: str,
     parameters: Mapping[str, Any],
-    label_range: tuple[float, float] | None = None,
     ports: Sequence[int] | None = None,
-    row_id: str | None = None,
 ) -> dict[str, Any]:
-    """The content of a job file for the given tables, on loopback; `jobs.spec.job_from_dict` checks it."""
+    """The content of a job file for the given tables, on loopback; `jobs.spec.job_from_dict` checks it.
+
+    Parameters
+    ----------
+    tables
+        The features of every party.
+    data
+        The table [data]: label and more.
+    holders
+        By name the parties that hold each column that is not a feature: label and weight.
+    """
     ports = ports or range(FIRST_PORT, FIRST_PORT + len(tables) + 1)
-    data: dict[str, Any] = {"label": label} if row_id is None else {"id": row_id, "label": label}
-    if label_range is not None:
-        data["label_range"] = list(label_range)
     features = {feature.name: feature for columns in tables.values() for feature in columns}
     return {
         "job": {"name": name, "method": "smpc", "analyst": analyst},
         "model": dict(parameters),
-        "data": data,
+        "data": dict(data),
         "feature": [_entry(feature) for feature in features.values()],
         "party": [
             {
                 "name": party,
                 "address": f"127.0.0.1:{port}",
-                "columns": [feature.name for feature in columns] + [label] * (party in label_holders),
+                "columns": [
+                    *(feature.name for feature in columns),
+                    *(column for column, parties in holders.items() if party in parties),
+                ],
             }
             for (party, columns), port in zip(tables.items(), ports[1:], strict=True)
         ],

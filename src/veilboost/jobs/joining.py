@@ -14,9 +14,24 @@ from veilboost.tables.reading import column_names, read_columns
 
 
 def read_all(
-    parties: Mapping[str, Any], label: str, row_id: str | None
-) -> tuple[dict[str, pl.DataFrame], tuple[str, ...]]:
-    """All columns of all tables, joined on the id if there is one; and who holds the label."""
+    parties: Mapping[str, Any], needed: Mapping[str, str], row_id: str | None
+) -> tuple[dict[str, pl.DataFrame], dict[str, tuple[str, ...]]]:
+    """All columns of all tables, joined on the id if there is one; and who holds each column.
+
+    Parameters
+    ----------
+    parties
+        Table of each party: a data frame or a path.
+    needed
+        What a column is needed for, and its name.
+    row_id
+        Column that says which rows belong together; it is dropped.
+
+    Raises
+    ------
+    InputError
+        When a table cannot be read, the tables do not fit together, or a needed column is nowhere.
+    """
     frames: dict[str, pl.DataFrame] = {}
     for party, source in parties.items():
         where = f"table of {party}"
@@ -27,10 +42,11 @@ def read_all(
         frames = {party: frame.with_columns(_ids(frame, row_id, party)) for party, frame in frames.items()}
     columns = {party: [column for column in frame.columns if column != row_id] for party, frame in frames.items()}
     grid = Grid.of(columns, "tables", lambda party: f"table of {party}")
-    if label not in grid.holders:
-        raise InputError(f"label '{label}': no table has this column: check the name")
+    for purpose, name in needed.items():
+        if name not in grid.holders:
+            raise InputError(f"{purpose} '{name}': no table has this column: check the name")
     names = list(frames)
-    holders = tuple(names[position] for position in grid.holders[label])
+    holders = {column: tuple(names[position] for position in owners) for column, owners in grid.holders.items()}
     if row_id is not None:
         frames = _align(frames, row_id, grid)
     counts = {party: frame.height for party, frame in frames.items()}

@@ -1,13 +1,9 @@
-"""Scikit-learn style estimators: every participant as a process of this machine, and the caller as the analyst.
-
-`fit` takes the tables of all owners, so it protects nobody from the caller. It is for trying out and for choosing
-parameters on data that one may see; between organisations the same training runs from a job file (`veilboost party`,
-...).
-"""
+"""What classifier and regressor have in common: parameters, the way from tables to a model, files, pictures."""
 
 from __future__ import annotations
 
 import inspect
+import math
 import socket
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -35,18 +31,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _ANALYST = "analyst"
-Estimator = TypeVar("Estimator", bound="_XORBoost")
+
+#: Objectives whose labels are numbers, and the least label of each.
+_NUMERIC = {"reg:squarederror": -math.inf, "count:poisson": 0.0}
+
+Estimator = TypeVar("Estimator", bound="XORBoost")
 
 
-class _XORBoost:
+class XORBoost:
     """What classifier and regressor have in common."""
 
-    _objective: str
+    #: What it can be trained for; the first is the default.
+    _objectives: tuple[str, ...]
     _estimator_type: str
 
     def __init__(
         self,
         *positional: Never,
+        objective: str | None = None,
         n_estimators: int = 100,
         max_depth: int = 6,
         learning_rate: float = 0.3,
@@ -55,7 +57,8 @@ class _XORBoost:
         reg_alpha: float = 0.0,
         gamma: float = 0.0,
         min_child_weight: float = 1.0,
-        max_delta_step: float = 0.0,
+        max_delta_step: float | None = None,
+        scale_pos_weight: float | None = None,
         subsample: float = 1.0,
         colsample_bytree: float = 1.0,
         colsample_bylevel: float = 1.0,
@@ -64,6 +67,9 @@ class _XORBoost:
         base_score: float | None = None,
         min_rows_per_leaf: int = 0,
         reveal_gain: bool = False,
+        early_stopping_rounds: int | None = None,
+        validation_fraction: float | None = None,
+        eval_metric: str | None = None,
         **unknown: Never,
     ) -> None:
         # Python's own message would name this base class.
@@ -73,6 +79,7 @@ class _XORBoost:
         if unknown:
             known = ", ".join(self._parameter_names())
             raise TypeError(f"{name} has no parameter '{next(iter(unknown))}': it has {known}")
+        self.objective = objective
         self.n_estimators = n_estimators
         self.max_depth = max_depth
         self.learning_rate = learning_rate
@@ -82,6 +89,7 @@ class _XORBoost:
         self.gamma = gamma
         self.min_child_weight = min_child_weight
         self.max_delta_step = max_delta_step
+        self.scale_pos_weight = scale_pos_weight
         self.subsample = subsample
         self.colsample_bytree = colsample_bytree
         self.colsample_bylevel = colsample_bylevel
@@ -90,6 +98,9 @@ class _XORBoost:
         self.base_score = base_score
         self.min_rows_per_leaf = min_rows_per_leaf
         self.reveal_gain = reveal_gain
+        self.early_stopping_rounds = early_stopping_rounds
+        self.validation_fraction = validation_fraction
+        self.eval_metric = eval_metric
 
     def __repr__(self) -> str:
         defaults = {name: p.default for name, p in inspect.signature(type(self).__init__).parameters.items()}
@@ -122,7 +133,7 @@ class _XORBoost:
         return Tags(
             estimator_type=self._estimator_type,
             target_tags=TargetTags(required=True),
-            classifier_tags=ClassifierTags(multi_class=False) if classifier else None,
+            classifier_tags=ClassifierTags() if classifier else None,
             regressor_tags=None if classifier else RegressorTags(),
             input_tags=InputTags(allow_nan=True, categorical=True, string=True),
         )
@@ -137,33 +148,43 @@ class _XORBoost:
         row_id: str | None,
         features: Sequence[Feature] | None,
         label_range: tuple[float, float] | None,
+        weight: str | None,
+        weight_range: tuple[float, float] | None,
     ) -> Self:
         self.__dict__.pop("ensemble_", None)  # no old model beside new classes if this fails
-        given = self.get_params()
-        parameters = parameters_from(
-            {"objective": self._objective} | {k: v for k, v in given.items() if v is not None}
-        ).model_dump(exclude_none=True)
-        frames, holders = read_all(parties, label, row_id)
-        where = "table of " + " and ".join(holders)
-        labels = self._encode_label(pool_cells([frames[party][label] for party in holders]), where)
-        if self._objective == "reg:squarederror" and label_range is None:
-            label_range = _range_of(labels, where)
+        data = {"label": label} if weight is None else {"label": label, "weight": weight}
+        frames, holders = read_all(parties, data, row_id)
+        where = "table of " + " and ".join(holders[label])
+        labels = self._encode_label(pool_cells([frames[party][label] for party in holders[label]]), where)
+        parameters = self._parameters()
+        ranges = {} if label_range is None else {"label_range": label_range}
+        if label_range is None and parameters["objective"] in _NUMERIC:
+            ranges["label_range"] = _range_of(labels, where, lowest=_NUMERIC[parameters["objective"]])
+        if weight is not None:
+            weights = pool_cells([frames[party][weight] for party in holders[weight]])
+            weights_at = "table of " + " and ".join(holders[weight])
+            ranges["weight_range"] = weight_range or _range_of(weights, weights_at, lowest=0.0)
+        elif weight_range is not None:
+            raise InputError("weight_range: has no meaning without weight: name the column of weights")
         first = 0
-        for party in holders:
+        for party in holders[label]:
             rows = frames[party].height
             frames[party] = frames[party].with_columns(labels.slice(first, rows).alias(label))
             first += rows
         known = {feature.name: feature for feature in features or ()}
         for name in known:
-            if not any(name in frame.columns for frame in frames.values()):
+            if name not in holders:
                 raise InputError(f"features: no table has a column '{name}': check the name")
         unknown = {party: frame.drop(*known, strict=False) for party, frame in frames.items()}
-        known |= draft_features(unknown, label, {party: f"table of {party}" for party in frames})
-        columns = {party: [known[name] for name in frame.columns if name != label] for party, frame in frames.items()}
+        known |= draft_features(unknown, data.values(), {party: f"table of {party}" for party in frames})
+        columns = {
+            party: [known[name] for name in frame.columns if name not in data.values()]
+            for party, frame in frames.items()
+        }
+        others = {name: holders[name] for name in data.values()}
+        entry = data | {key: list(pair) for key, pair in ranges.items()}
         ports = _free_ports(len(frames) + 1)
-        job = job_from_dict(
-            draft_job("fit", columns, label, holders, _ANALYST, parameters, label_range=label_range, ports=ports)
-        )
+        job = job_from_dict(draft_job("fit", columns, entry, others, _ANALYST, parameters, ports))
         with tempfile.TemporaryDirectory(prefix="veilboost-") as scratch:
             job_file = Path(scratch) / "job.toml"
             job_file.write_text(job_to_toml(job), encoding="utf-8")
@@ -173,6 +194,20 @@ class _XORBoost:
         self.report_ = run.report
         self.ledger_ = run.ledger
         return self
+
+    def _parameters(self) -> dict[str, Any]:
+        """Parameters as a job file has them, checked; after `_encode_label`."""
+        given = {name: value for name, value in self.get_params().items() if value is not None}
+        if self.objective not in (None, *self._objectives):
+            raise InputError(
+                f"parameter objective = {self.objective!r} is not allowed: {type(self).__name__} has "
+                + " and ".join(f'"{name}"' for name in self._objectives)
+            )
+        return parameters_from(given | self._objective()).model_dump(exclude_none=True)
+
+    def _objective(self) -> dict[str, Any]:
+        """The objective and what goes with it, of labels that `_encode_label` has seen."""
+        return {"objective": self.objective or self._objectives[0]}
 
     def _encode_label(self, labels: pl.Series, where: str) -> pl.Series:
         return labels
@@ -199,8 +234,8 @@ class _XORBoost:
     def load_model(self, path: str | Path) -> None:
         """Read a model file, as `veilboost train` and `save_model` write it, in order to predict with it.
 
-        Parameters of this estimator stay as they are. Class names are not in the file: a classifier's classes are 0 and
-        1 afterwards.
+        Parameters of this estimator stay as they are. Class names are not in the file: a classifier's classes are 0, 1
+        and so on afterwards.
 
         Raises
         ------
@@ -208,10 +243,10 @@ class _XORBoost:
             The file is damaged, or its model is not one that this estimator predicts with.
         """
         ensemble = load_model(path)
-        if ensemble.objective != self._objective:
+        if ensemble.objective not in self._objectives:
             raise ModelError(
                 f"{path}: holds a model for {ensemble.objective}, and {type(self).__name__} predicts with "
-                f"{self._objective}: use the other estimator"
+                f"{' or '.join(self._objectives)}: use the other estimator"
             )
         for name in ("report_", "ledger_"):
             self.__dict__.pop(name, None)
@@ -222,6 +257,24 @@ class _XORBoost:
         self.features_: tuple[Feature, ...] = ensemble.features
         self.feature_names_in_ = np.array([feature.name for feature in ensemble.features], dtype=object)
         self.n_features_in_ = len(ensemble.features)
+
+    @property
+    def best_iteration(self) -> int:
+        """The round, counted from 0, at which the validation metric was best; needs `early_stopping_rounds`."""
+        number = self._fitted().best_iteration
+        return _only_with_early_stopping("best_iteration") if number is None else number
+
+    @property
+    def best_score(self) -> float:
+        """The validation metric of that round."""
+        score = self._fitted().best_score
+        return _only_with_early_stopping("best_score") if score is None else score
+
+    def evals_result(self) -> dict[str, dict[str, list[float]]]:
+        """The validation metric of every round: {"validation": {metric: [...]}}; needs `early_stopping_rounds`."""
+        self._fitted()
+        found: dict[str, dict[str, list[float]]] | None = getattr(self, "report_", {}).get("metrics")
+        return _only_with_early_stopping("evals_result") if found is None else found
 
     def plot_tree(self, number: int = 0, ax: Axes | None = None) -> Axes:
         """Draw one tree with matplotlib: "yes" goes left, "no" goes right.
@@ -268,146 +321,14 @@ class _XORBoost:
         return self.ensemble_
 
 
-class XORBoostClassifier(_XORBoost):
-    """Boosted trees for two classes, trained on secret shares.
-
-    Parameters have XGBoost's names, meanings and defaults; `min_rows_per_leaf` keeps leaves from describing few
-    patients, and `reveal_gain` also discloses gains and covers to the analyst.
-
-    Attributes
-    ----------
-    classes_
-        The two classes, sorted.
-    ensemble_
-        The revealed model.
-    ledger_
-        Everything that was disclosed: a list of dicts.
-    report_
-        Timings, bytes per role, rounds, settings.
-    features_, feature_names_in_, n_features_in_
-        Columns of the model, in order.
-
-    Examples
-    --------
-    >>> clf = XORBoostClassifier(n_estimators=20, max_depth=4)              # doctest: +SKIP
-    >>> clf.fit({"north": north, "insurer": claims}, label="ms")            # doctest: +SKIP
-    >>> clf.predict_proba(patients)[:, 1]                                   # doctest: +SKIP
-    """
-
-    _objective = "binary:logistic"
-    _estimator_type = "classifier"
-
-    def fit(
-        self,
-        parties: Mapping[str, Any],
-        *,
-        label: str,
-        id: str | None = None,
-        features: Sequence[Feature] | None = None,
-    ) -> Self:
-        """Train with one local process per owner, a dealer and an analyst, over TLS.
-
-        Parameters
-        ----------
-        parties
-            Name of each owner and its table: a data frame or a path. Owners that have the same columns hold different
-            rows of them; owners of different columns hold the same rows.
-        label
-            Column with two classes.
-        id
-            Column that says which rows belong together; rows that not all owners have are left out. Without it all
-            tables must have the same rows in the same order (an owner of all rows: those of the first of the others,
-            then of the second, and so on). The caller has all tables, so the join is done in the
-            clear.
-        features
-            Kinds and levels of columns; the rest is guessed from the tables.
-
-        Raises
-        ------
-        InputError
-            When a table or a parameter is wrong.
-        """
-        return self._fit(parties, label, id, features, None)
-
-    def load_model(self, path: str | Path) -> None:
-        super().load_model(path)
-        self.classes_ = np.array([0, 1])
-
-    def predict_proba(self, frame: Any) -> npt.NDArray[np.float32]:
-        """Probabilities of the classes, float32, shape (rows, 2); the frame must have all columns of the model."""
-        positive = self._raw_predictions(frame)
-        return np.stack([1 - positive, positive], axis=1)
-
-    def predict(self, frame: Any) -> npt.NDArray[Any]:
-        """The more probable class of each row."""
-        positive = self._raw_predictions(frame) > 0.5
-        return np.asarray(self.classes_[positive.astype(np.int64)])
-
-    def score(self, frame: Any, y: npt.ArrayLike) -> float:
-        """Accuracy."""
-        return float(np.mean(self.predict(frame) == np.asarray(y)))
-
-    def _encode_label(self, labels: pl.Series, where: str) -> pl.Series:
-        if labels.dtype == pl.String:
-            labels = labels.str.strip_chars().replace({"": None})
-            numbers = labels.cast(pl.Int64, strict=False)  # CSV cells are text
-            labels = numbers if numbers.null_count() == labels.null_count() else labels
-        if labels.dtype.is_float():
-            labels = labels.fill_nan(None)
-        if labels.null_count():
-            row = int(np.flatnonzero(labels.is_null().to_numpy())[0]) + 1
-            raise DataError(f"{where}: row {row}: the label '{labels.name}' is empty: leave the row out")
-        classes = labels.unique().sort()
-        if len(classes) != 2:
-            raise DataError(
-                f"{where}: the label '{labels.name}' has {len(classes)} different values: two classes are needed"
-            )
-        self.classes_ = np.array(classes.to_list())
-        return pl.Series(labels.name, labels.to_numpy() == classes[1], dtype=pl.Int64)
-
-
-class XORBoostRegressor(_XORBoost):
-    """Boosted trees for squared error, trained on secret shares; otherwise as `XORBoostClassifier`."""
-
-    _objective = "reg:squarederror"
-    _estimator_type = "regressor"
-
-    def fit(
-        self,
-        parties: Mapping[str, Any],
-        *,
-        label: str,
-        id: str | None = None,
-        features: Sequence[Feature] | None = None,
-        label_range: tuple[float, float] | None = None,
-    ) -> Self:
-        """Train; see `XORBoostClassifier.fit`.
-
-        Parameters
-        ----------
-        label_range
-            Public bounds of the label, which fix the fixed-point scale. By default those of the label column; between
-            organisations choose bounds that disclose no patient's value.
-        """
-        return self._fit(parties, label, id, features, label_range)
-
-    def predict(self, frame: Any) -> npt.NDArray[np.float32]:
-        """Predictions, float32, shape (rows,)."""
-        return self._raw_predictions(frame)
-
-    def score(self, frame: Any, y: npt.ArrayLike) -> float:
-        """Coefficient of determination R^2."""
-        truth = np.asarray(y, dtype=np.float64)
-        residual = np.sum((truth - self.predict(frame)) ** 2)
-        return float(1 - residual / np.sum((truth - truth.mean()) ** 2))
-
-
-def _range_of(labels: pl.Series, where: str) -> tuple[float, float]:
-    numbers = labels.cast(pl.Float64, strict=False).drop_nulls().drop_nans()
+def _range_of(cells: pl.Series, where: str, lowest: float) -> tuple[float, float]:
+    """The bounds of a label or weight; of the least and the greatest number, if these are equal, a little more."""
+    numbers = cells.cast(pl.Float64, strict=False).drop_nulls().drop_nans()
     if len(numbers) == 0:
-        raise DataError(f"{where}: the label '{labels.name}' holds no numbers: choose another label")
+        raise DataError(f"{where}: column '{cells.name}' holds no numbers: choose another one")
     low, high = float(numbers.min()), float(numbers.max())  # type: ignore[arg-type]
-    return (low, high) if low < high else (low - 1.0, high + 1.0)
+    low, high = (low, high) if low < high else (low - 1.0, high + 1.0)
+    return max(low, lowest), high
 
 
 def _to_parquet(frame: pl.DataFrame) -> bytes:
@@ -433,3 +354,7 @@ def _not_fitted(name: str) -> Exception:
     except ImportError:
         return InputError(f"this {name} is not fitted yet: call fit first")
     return cast(Exception, NotFittedError(f"this {name} is not fitted yet: call fit first"))
+
+
+def _only_with_early_stopping(name: str) -> Never:
+    raise AttributeError(f"{name} is there only after fit with early_stopping_rounds")
