@@ -186,7 +186,7 @@ def test_checker_rejects(path: str, source: str) -> None:
         ("trees/sampling.py", "import numpy as np\nnp.random.Generator"),
         ("mpc/ring.py", "from . import kernels\nfrom veilboost.mpc import ring"),
         ("xorboost/train.py", "from veilboost.splitting import gain\nfrom veilboost.mpc import ring"),
-        ("estimators.py", "import veilboost.jobs.run\nfrom veilboost.trees import ensemble"),
+        ("estimators/base.py", "import veilboost.jobs.run\nfrom veilboost.trees import ensemble"),
         ("__init__.py", "from veilboost.estimators import XORBoostClassifier"),
         ("cli/__init__.py", "from veilboost import __version__\nfrom veilboost.jobs import run"),
         (
