@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from veilboost.jobs.entries import DEALER
 from veilboost.jobs.local import run_local
-from veilboost.jobs.spec import DEALER, Job, job_from_dict, job_to_toml
+from veilboost.jobs.spec import Job, job_from_dict, job_to_toml
 
 KINDS = ("continuous", "discrete", "flag", "mixed")
+SPLITS = ("columns", "rows", "both")
 ANALYST = "analyst"
 LEVELS = ["other", "referral a", "referral b", "referral c", "referral d"]
 
@@ -33,7 +35,7 @@ class Setting:
     Attributes
     ----------
     rows, columns
-        Of the whole table; columns are dealt out to the owners in turn, the first owner has the label too.
+        Of the whole table.
     bins, depth, trees
         As `max_bin`, `max_depth`, `n_estimators`.
     owners
@@ -41,6 +43,10 @@ class Setting:
     kind
         One of KINDS. "mixed" has the proportions of the thyroid table: of 29 columns 20 flags, 7 discrete ones with
         missing cells, 2 categorical ones of five levels.
+    split
+        One of SPLITS. "columns": these are dealt out to the owners in turn, the first one has the label too. "rows":
+        every owner has an equal part of them. "both": all owners but the last have an equal part of the rows, with the
+        label and every other column, and the last one the other columns for all rows.
     """
 
     rows: int = 10_000
@@ -50,6 +56,7 @@ class Setting:
     trees: int = 5
     owners: int = 2
     kind: str = "continuous"
+    split: str = "columns"
 
     @property
     def names(self) -> list[str]:
@@ -115,7 +122,7 @@ def make_job(setting: Setting, addresses: Mapping[str, str]) -> Job:
             "data": {"label": "label"},
             "feature": entries,
             "party": [
-                {"name": name, "address": addresses[name], "columns": [*_columns(setting, number)]}
+                {"name": name, "address": addresses[name], "columns": _columns(setting, number)}
                 for number, name in enumerate(setting.names)
             ],
             "dealer": {"address": addresses[DEALER]},
@@ -130,7 +137,7 @@ def make_data(setting: Setting) -> dict[str, bytes]:
     data = {}
     for number, name in enumerate(setting.names):
         buffer = BytesIO()
-        table.select(_columns(setting, number)).write_parquet(buffer)
+        table[_rows(setting, number)].select(_columns(setting, number)).write_parquet(buffer)
         data[name] = buffer.getvalue()
     return data
 
@@ -181,8 +188,19 @@ def free_ports(count: int) -> list[int]:
 
 
 def _columns(setting: Setting, owner: int) -> list[str]:
-    held = [entry["name"] for entry in features(setting)[owner :: setting.owners]]
-    return [*held, "label"] if owner == 0 else held
+    names = [entry["name"] for entry in features(setting)]
+    if setting.split == "columns":
+        return [*names[owner :: setting.owners], "label"] if owner == 0 else names[owner :: setting.owners]
+    if setting.split == "rows":
+        return [*names, "label"]
+    return names[1::2] if owner == setting.owners - 1 else [*names[::2], "label"]
+
+
+def _rows(setting: Setting, owner: int) -> slice:
+    blocks = {"columns": 1, "rows": setting.owners, "both": setting.owners - 1}[setting.split]
+    if blocks == 1 or owner == blocks:
+        return slice(0, setting.rows)
+    return slice(owner * setting.rows // blocks, (owner + 1) * setting.rows // blocks)
 
 
 def _processor_seconds() -> float:

@@ -11,7 +11,7 @@ import argparse
 import json
 
 from environment import environment
-from made_up import KINDS, Setting, measure
+from made_up import KINDS, SPLITS, Setting, measure
 
 
 def main() -> None:
@@ -20,6 +20,7 @@ def main() -> None:
     for name in ("rows", "columns", "bins", "depth", "trees", "owners"):
         parser.add_argument(f"--{name}", type=int, default=getattr(default, name))
     parser.add_argument("--kind", choices=KINDS, default=default.kind)
+    parser.add_argument("--split", choices=SPLITS, default=default.split)
     chosen = parser.parse_args()
     print(json.dumps(measure(Setting(**vars(chosen))) | {"environment": environment()}, indent=2))
 

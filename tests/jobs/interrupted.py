@@ -9,8 +9,8 @@ import polars as pl
 from tests.processes.support import Case
 
 from veilboost.errors import PeerLost
+from veilboost.jobs.entries import DEALER
 from veilboost.jobs.run import Outcome, Role, run_analyst, run_dealer, run_party
-from veilboost.jobs.spec import DEALER
 
 WAIT_SECONDS = 30.0
 

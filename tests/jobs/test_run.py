@@ -12,6 +12,7 @@ from tests.processes.support import Case, draw_rows, make_case, run_roles
 
 from veilboost.errors import DataError, InputError, PeerMismatch
 from veilboost.jobs.certificates import load_storage_key
+from veilboost.jobs.entries import DEALER
 from veilboost.jobs.inputs import training_task
 from veilboost.jobs.model_share import load_share
 from veilboost.jobs.run import (
@@ -24,7 +25,6 @@ from veilboost.jobs.run import (
     settings,
     write_json,
 )
-from veilboost.jobs.spec import DEALER
 from veilboost.mpc.ring import Words
 from veilboost.tables.table import encode_frame
 from veilboost.trees.ensemble import Ensemble

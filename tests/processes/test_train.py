@@ -13,8 +13,8 @@ from tests.jobs.test_run import join_shares
 from tests.processes.support import Case, complaints, make_case, refusal, veilboost
 
 from veilboost.jobs.certificates import load_storage_key
+from veilboost.jobs.entries import DEALER
 from veilboost.jobs.model_share import load_share
-from veilboost.jobs.spec import DEALER
 from veilboost.mpc.transport.connect import listen
 from veilboost.tables.table import encode_frame
 from veilboost.trees.xgboost_json import load_model

@@ -15,6 +15,7 @@ from veilboost.cli.options import Certificates, JobFile, check_seconds
 from veilboost.cli.progress import TreeProgress
 from veilboost.errors import InputError, VeilboostError
 from veilboost.jobs.certificates import write_certificates
+from veilboost.jobs.entries import DEALER
 from veilboost.jobs.run import (
     WAIT_SECONDS,
     Outcome,
@@ -25,7 +26,7 @@ from veilboost.jobs.run import (
     run_dealer,
     run_party,
 )
-from veilboost.jobs.spec import DEALER, load_job
+from veilboost.jobs.spec import load_job
 from veilboost.mpc.transport.tls import RECONNECT_SECONDS
 
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for results.")]

@@ -16,8 +16,11 @@ MAX_LEVELS: Final = 4096
 #: Which rows are trained on: those that all parties have, or all of the label's holder.
 JOINS: Final = ("inner", "left")
 
+#: Name of the dealer's role; no party and no analyst may have it.
+DEALER: Final = "dealer"
+
 #: Names that stand for something else in a job or among its certificates.
-RESERVED_NAMES: Final = ("dealer", "ca", "certs")
+RESERVED_NAMES: Final = (DEALER, "ca", "certs")
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252})")

@@ -30,9 +30,10 @@ from veilboost.errors import (
     VeilboostError,
 )
 from veilboost.jobs.certificates import write_certificates
+from veilboost.jobs.entries import DEALER
 from veilboost.jobs.report.page import write_report
 from veilboost.jobs.run import collected, prepare_folder, write_json
-from veilboost.jobs.spec import DEALER, Job
+from veilboost.jobs.spec import Job
 from veilboost.trees.xgboost_json import load_model
 
 _GRACE_SECONDS = 5.0

@@ -26,10 +26,11 @@ from veilboost.errors import InputError, ParticipantError, ProtocolError
 from veilboost.jobs.alignment import align
 from veilboost.jobs.certificates import load_storage_key, load_tls
 from veilboost.jobs.checkpoint import Checkpoints, digest_of
+from veilboost.jobs.entries import DEALER
 from veilboost.jobs.inputs import bin_columns, disclosed_by_matching, matching, read_table, training_task
 from veilboost.jobs.model_share import save_share
 from veilboost.jobs.report.page import write_report
-from veilboost.jobs.spec import DEALER, Job
+from veilboost.jobs.spec import Job
 from veilboost.mpc.handshake import Meeting, announce_rows, dealer_session, greet, hear_rows, owner_session
 from veilboost.mpc.ledger import Disclosure
 from veilboost.mpc.phases import PhaseTotal

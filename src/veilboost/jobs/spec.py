@@ -15,16 +15,17 @@ which columns is worked out in `veilboost.jobs.grid`.
 
 import hashlib
 import json
-import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from veilboost.errors import JobError
+from veilboost.jobs.consistency import check_columns, check_id, check_label, check_participants, check_weight
 from veilboost.jobs.entries import (
+    DEALER,
     Address,
     DataEntry,
     DealerEntry,
@@ -38,12 +39,6 @@ from veilboost.jobs.grid import Grid
 from veilboost.tables.schema import Feature
 from veilboost.tables.table import LabelSpec, WeightSpec
 from veilboost.trees.parameters import Parameters, parameters_from
-
-MAX_PARTIES = 64
-LARGEST_WEIGHT = 1e9
-
-#: Name of the dealer's role; no party and no analyst may have it.
-DEALER = "dealer"
 
 
 class DataSpec(BaseModel):
@@ -264,11 +259,11 @@ def _check(tables: Mapping[str, Any], where: str) -> Job:
     ]
     parties = tuple(read_entry(Party, entry, at) for at, entry in _array(tables["party"], f"{where}: [[party]]"))
     features = tuple(entry.to_feature() for entry in feature_entries)
-    _check_label(data, parameters, features, where)
-    _check_weight(data, features, where)
-    _check_participants(job.analyst, parties, dealer.address, where)
-    _check_columns(data, features, parties, where)
-    _check_id(data, features, parties, where)
+    check_label(data, parameters, features, where)
+    check_weight(data, features, where)
+    check_participants(job.analyst, parties, dealer.address, where)
+    check_columns(data, features, parties, where)
+    check_id(data, features, parties, where)
     grid = Grid.of(
         {party.name: party.columns for party in parties},
         where,
@@ -308,134 +303,6 @@ def _parameters(table: object, where: str) -> Parameters:
         return parameters_from(table)
     except JobError as error:
         raise JobError(f"{where}: {error}") from None
-
-
-def _check_label(data: DataEntry, parameters: Parameters, features: Sequence[Feature], where: str) -> None:
-    if any(feature.name == data.label for feature in features):
-        raise JobError(f"{where}: [data], key 'label': '{data.label}' is a [[feature]] too: remove one of the two")
-    at = f"{where}: [data], key 'label_range'"
-    if parameters.objective in ("binary:logistic", "multi:softprob"):
-        if data.label_range is not None:
-            labels = f"0 to {parameters.num_class - 1}" if parameters.num_class else "0 and 1"
-            raise JobError(f"{at}: has no meaning for {parameters.objective}, whose labels are {labels}: remove it")
-        return
-    if data.label_range is None:
-        raise JobError(f"{at}: is missing: {parameters.objective} needs public bounds such as label_range = [0, 500]")
-    low, high = data.label_range
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise JobError(f"{at}: must be two finite numbers, the lower one first")
-    if parameters.objective == "count:poisson" and low < 0:
-        raise JobError(f"{at}: counts are not below 0: give bounds such as [0, 100]")
-
-
-def _check_weight(data: DataEntry, features: Sequence[Feature], where: str) -> None:
-    at = f"{where}: [data], key 'weight"
-    if data.weight is None:
-        if data.weight_range is not None:
-            raise JobError(f"{at}_range': has no meaning without weight: add the column of weights, or remove it")
-        return
-    if data.weight == data.label or any(feature.name == data.weight for feature in features):
-        what = "the label" if data.weight == data.label else "a [[feature]]"
-        raise JobError(f"{at}': '{data.weight}' is {what} too: remove one of the two")
-    if data.weight_range is None:
-        raise JobError(f"{at}_range': is missing: weights need public bounds such as weight_range = [0, 10]")
-    low, high = data.weight_range
-    if not (0 <= low <= high <= LARGEST_WEIGHT and high >= 1 / LARGEST_WEIGHT):
-        raise JobError(
-            f"{at}_range': must be two numbers of at least 0, the lower one first, the other one above 0 "
-            f"(between {1 / LARGEST_WEIGHT:g} and {LARGEST_WEIGHT:g})"
-        )
-
-
-def _check_id(data: DataEntry, features: Sequence[Feature], parties: Sequence[Party], where: str) -> None:
-    at = f"{where}: [data], key"
-    if data.id is None:
-        if data.join is not None:
-            raise JobError(f"{at} 'join': rows are joined by an id: name its column with id = \"...\", or remove join")
-        return
-    if data.id in (data.label, data.weight) or any(feature.name == data.id for feature in features):
-        other = {data.label: "the label", data.weight: "the weight"}.get(data.id, "a [[feature]]")
-        raise JobError(f"{at} 'id': '{data.id}' is {other} too: the id says which rows belong together and no more")
-    for party in parties:
-        if data.id in party.columns:
-            raise JobError(
-                f"{where}: [[party]] '{party.name}', key 'columns': '{data.id}' is the id, which every table has: "
-                "remove it from the list"
-            )
-    if data.join == "left":
-        holders = {party.name for party in parties if data.label in party.columns}
-        if data.weight is not None and any(data.weight in p.columns for p in parties if p.name not in holders):
-            raise JobError(
-                f"{at} 'join': with \"left\", the weights must lie with the label: move '{data.weight}' there"
-            )
-        for feature in features:
-            elsewhere = any(feature.name in party.columns for party in parties if party.name not in holders)
-            if elsewhere and not feature.missing:
-                raise JobError(
-                    f"{at} 'join': with \"left\", cells of '{feature.name}' are empty in rows that its party lacks: "
-                    "declare it with missing = true"
-                )
-
-
-def _check_participants(analyst: str, parties: Sequence[Party], dealer: Address, where: str) -> None:
-    if len(parties) < 2:
-        raise JobError(f"{where}: there is only one [[party]]: add another, two data owners are the least")
-    if len(parties) > MAX_PARTIES:
-        raise JobError(f"{where}: there are {len(parties)} [[party]] tables: at most {MAX_PARTIES} are allowed")
-    names: dict[str, str] = {}
-    addresses = {dealer.key: "the dealer"}
-    for party in parties:
-        at = f"{where}: [[party]] '{party.name}'"
-        folded = party.name.casefold()
-        if folded in names:
-            same = (
-                "that name"
-                if names[folded] == party.name
-                else f"a name that differs in capitals only, '{names[folded]}',"
-            )
-            raise JobError(f"{at}, key 'name': another party has {same}: rename one of them")
-        names[folded] = party.name
-        if party.address.key in addresses:
-            raise JobError(
-                f"{at}, key 'address': {party.address} is the address of {addresses[party.address.key]} too: "
-                "give each participant its own port"
-            )
-        addresses[party.address.key] = f"'{party.name}'"
-    if names.get(analyst.casefold(), analyst) != analyst:
-        raise JobError(
-            f"{where}: [job], key 'analyst': '{analyst}' differs in capitals only from the party "
-            f"'{names[analyst.casefold()]}': use the same capitals, or another name"
-        )
-
-
-def _check_columns(data: DataEntry, features: Sequence[Feature], parties: Sequence[Party], where: str) -> None:
-    label, names = data.label, set[str]()
-    for feature in features:
-        if feature.name in names:
-            raise JobError(f"{where}: [[feature]] '{feature.name}', key 'name': there are two of that name: rename one")
-        names.add(feature.name)
-    owners: set[str] = set()
-    for party in parties:
-        at = f"{where}: [[party]] '{party.name}', key 'columns'"
-        for column in party.columns:
-            if column not in (label, data.weight) and column not in names:
-                raise JobError(
-                    f"{at}: '{column}' is neither the label nor a [[feature]]: add a [[feature]] of that name, "
-                    "or remove it (columns that are not listed are ignored)"
-                )
-            owners.add(column)
-    if label not in owners:
-        raise JobError(f"{where}: [data], key 'label': no party has '{label}' in its columns: add it to its holder's")
-    if data.weight is not None and data.weight not in owners:
-        raise JobError(
-            f"{where}: [data], key 'weight': no party has '{data.weight}' in its columns: add it to its holder's"
-        )
-    for feature in features:
-        if feature.name not in owners:
-            raise JobError(
-                f"{where}: [[feature]] '{feature.name}': no party has it in its columns: add it to its holder's, "
-                "or remove the feature"
-            )
 
 
 def _table(header: str, entries: Mapping[str, object]) -> list[str]:

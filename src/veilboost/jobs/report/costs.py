@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from veilboost.jobs.entries import DEALER
 from veilboost.jobs.report.charts import COLOURS, columns, legend, stacked_bar
 from veilboost.jobs.report.pieces import duration, scrolling, size
-from veilboost.jobs.spec import DEALER, Job
+from veilboost.jobs.spec import Job
 from veilboost.trees.markup import Markup, element
 
 

@@ -9,7 +9,8 @@ from math import prod
 from typing import Any, Final
 
 from veilboost.jobs.alignment import BLOCK_ROWS, IDS_COUNTED, IDS_SHARED, IDS_TRAINED
-from veilboost.jobs.spec import DEALER, Job
+from veilboost.jobs.entries import DEALER
+from veilboost.jobs.spec import Job
 
 _TIMES: Final = " \u00d7 "
 
