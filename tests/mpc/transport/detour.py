@@ -21,6 +21,8 @@ class Detour:
         Cleared, it keeps connections open and lets nothing through.
     connections
         How many have been made.
+    forwarded
+        Bytes, in both directions.
     """
 
     def __init__(self, target: tuple[str, int]) -> None:
@@ -29,7 +31,7 @@ class Detour:
         self.address: tuple[str, int] = self._listener.getsockname()
         self.forwarding = threading.Event()
         self.forwarding.set()
-        self.connections = 0
+        self.connections = self.forwarded = 0
         self._open: set[socket.socket] = set()
         self._reset = True
         self._lock = threading.Lock()
@@ -96,7 +98,9 @@ class Detour:
                     if not pending[other[one]]:
                         return
                 for one in writable:
-                    pending[one] = pending[one][one.send(pending[one]) :]
+                    sent = one.send(pending[one])
+                    pending[one] = pending[one][sent:]
+                    self.forwarded += sent
         except OSError:  # one side has gone
             pass
         finally:
