@@ -52,9 +52,9 @@ def faults(model: Ensemble, table: Table, parameters: Parameters) -> list[Any]:
 
 def same_shape(left: Ensemble, right: Ensemble) -> bool:
     return all(
-        np.array_equal(getattr(a, name), getattr(b, name))
+        np.array_equal(getattr(a, name), getattr(b, name)) and a.categories.same_as(b.categories)
         for a, b in zip(left.trees, right.trees, strict=True)
-        for name in ("feature", "threshold", "category", "default_left", "left")
+        for name in ("feature", "threshold", "default_left", "left")
     )
 
 

@@ -30,7 +30,7 @@ _FOUND_IN_XGBOOST_ONLY = """
     disable_default_eval_metric early_stopping_rounds enable_categorical eval_metric eval_set evals extmem_single_page
     feature_selector feature_types feature_weights grow_policy huber_slope importance_type interaction_constraints
     lambdarank_bias_norm lambdarank_normalization lambdarank_num_pair_per_sample lambdarank_pair_method
-    lambdarank_score_normalization lambdarank_unbiased max_cached_hist_node max_cat_threshold max_cat_to_onehot
+    lambdarank_score_normalization lambdarank_unbiased max_cached_hist_node max_cat_threshold
     max_leaves missing monotone_constraints multi_strategy n_jobs ndcg_exp_gain normalize_type nthread num_boost_round
     num_class num_parallel_tree num_round obj one_drop process_type quantile_alpha rate_drop refresh_leaf sample_type
     sample_weight sampling_method scale_pos_weight seed_per_iteration single_precision_histogram sketch_eps
@@ -65,6 +65,7 @@ _RANGES: Final[dict[str, str]] = {
     "base_score": "a finite number, strictly between 0 and 1 for binary:logistic",
     "min_rows_per_leaf": "a whole number of at least 0",
     "reveal_gain": "true or false",
+    "max_cat_to_onehot": "a whole number of at least 1",
 }
 
 
@@ -82,6 +83,9 @@ class Parameters(BaseModel):
         Trees (1 to 10000), levels of splits (1 to 10), step (0, 1], bins of a numeric column (2 to 1024).
     reg_lambda, reg_alpha, gamma, min_child_weight, max_delta_step
         As XGBoost; all at least 0.
+    max_cat_to_onehot
+        Categorical columns of fewer levels are split into one category against the rest, others into sets of
+        categories, as in XGBoost; columns of more than 16 levels into one against the rest all the same.
     subsample, colsample_bytree, colsample_bylevel, colsample_bynode
         Rates in (0, 1]; see `veilboost.trees.sampling`.
     seed
@@ -106,6 +110,7 @@ class Parameters(BaseModel):
     gamma: NotNegative = 0.0
     min_child_weight: NotNegative = 1.0
     max_delta_step: NotNegative = 0.0
+    max_cat_to_onehot: Annotated[Count, Field(ge=1)] = 4
     subsample: Rate = 1.0
     colsample_bytree: Rate = 1.0
     colsample_bylevel: Rate = 1.0

@@ -38,8 +38,8 @@ def save_model(ensemble: Ensemble, path: str | os.PathLike[str]) -> None:
 def load_model(path: str | os.PathLike[str]) -> Ensemble:
     """Read a model written by `save_model`, or an XGBoost JSON model of the kinds that an `Ensemble` can express.
 
-    These are: booster gbtree, one output, objectives binary:logistic and reg:squarederror, numeric splits and splits of
-    one category against the rest.
+    These are: booster gbtree, one output, objectives binary:logistic and reg:squarederror, numeric splits and splits by
+    sets of categories.
 
     Raises
     ------
@@ -120,13 +120,14 @@ def _tree_dict(number: int, tree: Tree, n_features: int) -> dict[str, Any]:
     inner = np.flatnonzero(~leaf)
     parents[tree.left[inner]] = inner
     parents[tree.right[inner]] = inner
-    categorical = np.flatnonzero(tree.category >= 0)
+    sets = tree.categories
+    categorical = np.flatnonzero(sets.given)
     return {
         "base_weights": _decimals(tree.weight),
-        "categories": tree.category[categorical].tolist(),
+        "categories": sets.codes.tolist(),
         "categories_nodes": categorical.tolist(),
-        "categories_segments": list(range(len(categorical))),
-        "categories_sizes": [1] * len(categorical),
+        "categories_segments": sets.starts[categorical].tolist(),
+        "categories_sizes": np.diff(sets.starts)[categorical].tolist(),
         "default_left": tree.default_left.astype(int).tolist(),
         "id": number,
         "left_children": tree.left.tolist(),
@@ -135,7 +136,7 @@ def _tree_dict(number: int, tree: Tree, n_features: int) -> dict[str, Any]:
         "right_children": tree.right.tolist(),
         "split_conditions": _decimals(np.where(leaf, tree.weight, tree.threshold)),
         "split_indices": tree.feature.tolist(),
-        "split_type": (tree.category >= 0).astype(int).tolist(),
+        "split_type": sets.given.astype(int).tolist(),
         "sum_hessian": _decimals(tree.cover),
         "tree_param": {
             "num_deleted": "0",
