@@ -40,7 +40,9 @@ class Table:
         ]
 
     def task(self, parameters: Parameters) -> TrainingTask:
-        space = CandidateSpace.of(self.features, self.owners, len(self.labels), parameters.max_bin)
+        space = CandidateSpace.of(
+            self.features, self.owners, len(self.labels), parameters.max_bin, parameters.max_cat_to_onehot
+        )
         return TrainingTask(space, (self.label_owner,), parameters, self.label_range)
 
 

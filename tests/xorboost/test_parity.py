@@ -35,9 +35,11 @@ def faults(model: Ensemble, table: Table, parameters: Parameters) -> list[Any]:
     tolerance = (8 + 8 * np.sqrt(least_units)) / 2.0**task.scales.hessian_bits + 1e-5
     if task.scales.exact_hessians:
         tolerance = 0.0
+    # How far the logistic function on shares is off; of other gradients, their rounding.
+    off = 1e-4 if parameters.objective == LOGISTIC else 1e-5 * unit
     least = max(parameters.gamma, 1e-6)
     found: list[Any] = []
-    for node in audit(model, table.columns(parameters.max_bin), table.labels, parameters, tolerance):
+    for node in audit(model, table.columns(parameters.max_bin), table.labels, parameters, tolerance, off):
         slack = 1e-3 * max(node.best_gain, 0.0) + 1e-5 * unit**2  # the latter is what gains near zero are rounded by
         if node.splits:
             good = node.chosen_gain >= max(node.best_gain, least) - slack

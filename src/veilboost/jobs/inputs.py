@@ -47,7 +47,9 @@ def read_table(job: Job, name: str, source: Source, where: str) -> Table:
 def training_task(job: Job, block_rows: Sequence[int]) -> TrainingTask:
     """The public task of a job on blocks of the given numbers of rows."""
     owners = [job.grid.holders[feature.name] for feature in job.features]
-    space = CandidateSpace.of(job.features, owners, block_rows, job.parameters.max_bin)
+    space = CandidateSpace.of(
+        job.features, owners, block_rows, job.parameters.max_bin, job.parameters.max_cat_to_onehot
+    )
     return TrainingTask(space, job.grid.holders[job.data.label], job.parameters, job.data.label_range)
 
 
