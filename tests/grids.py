@@ -40,7 +40,9 @@ class GridTable:
     label_range: tuple[float, float] | None = None
 
     def task(self, parameters: Parameters) -> TrainingTask:
-        space = CandidateSpace.of(self.features, self.owners, self.block_rows, parameters.max_bin)
+        space = CandidateSpace.of(
+            self.features, self.owners, self.block_rows, parameters.max_bin, parameters.max_cat_to_onehot
+        )
         return TrainingTask(space, self.label_owners, parameters, self.label_range)
 
     def held_by(self, owner: int, space: CandidateSpace, max_bin: int) -> list[Binned | None]:

@@ -43,7 +43,9 @@ class Table:
         ]
 
     def task(self, parameters: Parameters) -> TrainingTask:
-        space = CandidateSpace.of(self.features, self.owners, len(self.labels), parameters.max_bin)
+        space = CandidateSpace.of(
+            self.features, self.owners, len(self.labels), parameters.max_bin, parameters.max_cat_to_onehot
+        )
         return TrainingTask(
             space, (self.label_owner,), parameters, self.label_range, self._weight_owners, self.weight_range
         )

@@ -11,6 +11,7 @@ import pytest
 
 from veilboost.errors import ModelError
 from veilboost.tables.schema import Feature, Kind
+from veilboost.trees.category_sets import CategorySets
 from veilboost.trees.ensemble import Ensemble, Tree
 from veilboost.trees.parameters import Objective
 from veilboost.trees.xgboost_json import load_model, save_model
@@ -40,11 +41,13 @@ def random_model(kinds: tuple[Kind, ...], objective: Objective, seed: int) -> tu
         depth = int(rng.integers(0, 6))
         n_inner = 2**depth - 1
         feature = rng.integers(0, len(kinds), n_inner)
-        category = np.where(categorical[feature], rng.integers(0, len(LEVELS), n_inner), -1)
+        sets = CategorySets.of(
+            [rng.integers(0, len(LEVELS), rng.integers(1, 5)) if categorical[f] else () for f in feature]
+        )
         threshold, default_left = rng.choice(NUMBERS, n_inner), rng.random(n_inner) < 0.5
         weights = rng.normal(size=n_inner + 1)
         trees.append(
-            Tree.from_complete(depth, rng.random(n_inner) < 0.9, feature, threshold, category, default_left, weights)
+            Tree.from_complete(depth, rng.random(n_inner) < 0.9, feature, threshold, sets, default_left, weights)
         )
     values = rng.choice(NUMBERS, (2000, len(kinds)))
     values[:, categorical] = rng.integers(-1, len(LEVELS) + 3, (2000, int(categorical.sum())))  # unknown codes too
@@ -90,7 +93,8 @@ def test_xgboost_keeps_our_model_to_the_last_bit(kinds: tuple[Kind, ...], tmp_pa
     assert again.features == ensemble.features
     assert again.base_score == ensemble.base_score
     for ours, theirs in zip(ensemble.trees, again.trees, strict=True):
-        for name in vars(ours):
+        assert ours.categories.same_as(theirs.categories)
+        for name in vars(ours).keys() - {"categories"}:
             assert np.array_equal(getattr(ours, name), getattr(theirs, name)), name
     assert np.array_equal(again.predict(values), ensemble.predict(values))
 
@@ -153,7 +157,7 @@ def trained(folder: Path, **given: object) -> tuple["xgboost.Booster", pd.DataFr
     codes = rng.integers(0, 4, 600)
     frame = pd.DataFrame({"a": numbers[:, 0], "b": numbers[:, 1], "c": pd.Categorical.from_codes(codes, LEVELS[:4])})
     labels = (np.nan_to_num(numbers[:, 0]) + (codes % 2) + rng.normal(size=600) > 0.5) * 1.0
-    parameters = {"objective": "binary:logistic", "max_cat_to_onehot": 100, "tree_method": "hist", **given}
+    parameters = {"objective": "binary:logistic", "tree_method": "hist", **given}
     booster = xgboost.train(parameters, xgboost.DMatrix(frame, labels, enable_categorical=True), 8)
     booster.save_model(folder / "model.json")
     return booster, frame, np.column_stack([numbers, codes]).astype(np.float32)
@@ -163,6 +167,8 @@ def trained(folder: Path, **given: object) -> tuple["xgboost.Booster", pd.DataFr
     "given",
     [
         {},
+        {"max_cat_to_onehot": 100},
+        {"max_cat_to_onehot": 1, "max_depth": 3},
         {"objective": "reg:squarederror", "base_score": -0.5},
         {"grow_policy": "lossguide", "max_leaves": 9},
         {"num_parallel_tree": 3, "subsample": 0.5},
@@ -202,7 +208,6 @@ def test_pruned_nodes_and_nameless_columns_are_read(tmp_path: Path) -> None:
     [
         ({"booster": "dart"}, "booster 'dart' is not supported"),
         ({"objective": "reg:tweedie"}, "objective 'reg:tweedie' is not supported"),
-        ({"max_cat_to_onehot": 1}, "several categories"),
     ],
 )
 def test_models_of_other_kinds_are_refused_by_name(given: dict[str, object], words: str, tmp_path: Path) -> None:

@@ -103,12 +103,12 @@ def test_pass_throughs_become_leaves_with_the_weight_of_the_right_most_leaf() ->
     assert tree.cover.tolist() == [100, 101, 102, 105, 106, 113, 114]
     assert tree.default_left.tolist() == [True, False, True, False, True, False, False]
     assert tree.depths.tolist() == [0, 1, 1, 2, 2, 3, 3]
-    assert {name: values.dtype for name, values in vars(tree).items()} == {
+    assert [len(tree.categories), tree.categories.starts.dtype, tree.categories.codes.dtype] == [7, np.int32, np.int32]
+    assert {name: values.dtype for name, values in vars(tree).items() if name != "categories"} == {
         "left": np.int32,
         "right": np.int32,
         "feature": np.int32,
         "threshold": np.float32,
-        "category": np.int32,
         "default_left": np.bool_,
         "weight": np.float32,
         "gain": np.float32,

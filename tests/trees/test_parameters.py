@@ -25,6 +25,7 @@ def test_defaults_are_those_of_xgboost() -> None:
         "gamma": 0.0,
         "min_child_weight": 1.0,
         "max_delta_step": 0.0,
+        "max_cat_to_onehot": 4,
         "subsample": 1.0,
         "colsample_bytree": 1.0,
         "colsample_bylevel": 1.0,

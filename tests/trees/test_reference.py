@@ -4,6 +4,7 @@ import pytest
 from veilboost.errors import DataError
 from veilboost.tables.binning import BinnedColumn, bin_column
 from veilboost.tables.schema import Feature, Kind
+from veilboost.trees.category_sets import CategorySets
 from veilboost.trees.ensemble import Ensemble, Tree
 from veilboost.trees.exact_splits import Candidates, is_worth, leaf_weight, score
 from veilboost.trees.objective import gradients
@@ -39,7 +40,7 @@ def table(rows: int = 300, seed: int = 0) -> tuple[list[BinnedColumn], np.ndarra
 
 
 def all_gains(columns: list[BinnedColumn], labels: np.ndarray, parameters: Parameters) -> tuple[Candidates, np.ndarray]:
-    candidates = Candidates(columns)
+    candidates = Candidates(columns, parameters.max_cat_to_onehot)
     gradient, hessian = gradients(parameters.objective, np.zeros(len(labels)), labels)
     sums = candidates.sums(np.arange(len(labels)), gradient, hessian)
     return candidates, candidates.gains(sums, parameters, np.full(len(columns), True))
@@ -52,7 +53,8 @@ def test_candidates_are_numbered_as_promised() -> None:
             column("c", Kind.CATEGORICAL, [0, 1, 1, 0, NAN], missing=True, levels=2),
             column("f", Kind.FLAG, [0, 1, 1, 0, 1]),
             column("k", Kind.CATEGORICAL, [0, 1, 1, 0, 1], levels=2),
-        ]
+        ],
+        4,
     )
     n = candidates.columns[0].plan.n_candidates
     assert candidates.feature.tolist() == [0] * 2 * n + [1] * 4 + [2] + [3] * 2
@@ -67,9 +69,10 @@ def test_gains_are_those_of_the_two_sides() -> None:
     candidates, gains = all_gains(columns, labels, parameters)
     gradient, hessian = gradients("binary:logistic", np.zeros(len(labels)), labels)
     rows = np.arange(len(labels))
+    sums = candidates.sums(rows, gradient, hessian)
     finite = 0
     for candidate, gain in enumerate(gains):
-        left = candidates.goes_left(candidate, rows)
+        left = candidates.goes_left(candidate, rows, candidates.categories(candidate, sums, parameters))
         valid = candidates.columns[candidates.feature[candidate]].valid[candidates.bin[candidate]]
         sides = [(gradient[side].sum(), hessian[side].sum()) for side in (left, ~left)]
         if not valid or min(hessian_sum for _, hessian_sum in sides) < 3:
@@ -99,7 +102,7 @@ def test_without_missing_rows_in_a_node_missing_goes_right_or_with_the_other_cat
     assert not tree.default_left[1]
     categorical = column("c", Kind.CATEGORICAL, [0, 1, 2, 1], missing=True, levels=3)
     tree = train([categorical], np.array([0.0, 5, 0, 5]), PLAIN.model_copy(update={"n_estimators": 1})).trees[0]
-    assert tree.category[0] == 1
+    assert tree.categories[0].tolist() == [1]
     assert tree.default_left[0]
 
 
@@ -213,7 +216,7 @@ def test_the_audit_finds_what_is_wrong() -> None:
     parameters = parameters_from({"n_estimators": 1, "max_depth": 2, "gamma": 0.5})
     model = train(columns, labels, parameters)
     tree = model.trees[0]
-    node = int(np.flatnonzero(~tree.leaf & (tree.category < 0))[0])
+    node = int(np.flatnonzero(~tree.leaf & ~tree.categories.given)[0])
 
     threshold = tree.threshold.copy()
     threshold[node] += np.float32(0.001)  # not a cut
@@ -221,7 +224,8 @@ def test_the_audit_finds_what_is_wrong() -> None:
     assert (at.chosen_gain, at.splits, at.should_split) == (-np.inf, True, True)
 
     leaf = np.zeros(1, dtype=np.int32)
-    stump = Tree(leaf - 1, leaf - 1, leaf, leaf * np.float32(0), leaf - 1, leaf > 0, *[leaf * np.float32(0)] * 3)
+    nothing = leaf * np.float32(0)
+    stump = Tree(leaf - 1, leaf - 1, leaf, nothing, CategorySets.single([-1]), leaf > 0, nothing, nothing, nothing)
     unsplit = Ensemble(model.features, model.objective, model.base_score, (stump,))
     (at,) = audit(unsplit, columns, labels, parameters)
     assert (at.splits, at.should_split) == (False, True)

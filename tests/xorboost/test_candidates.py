@@ -16,7 +16,7 @@ from veilboost.xorboost.histogram import left_sums
 def test_left_sums_are_those_of_the_rows_that_go_left(features: range | tuple[int, ...]) -> None:
     """Of every candidate as `describe` has it; and its second direction is told from its first."""
     table = draw_table(EVERY_KIND, 200, 2, "binary:logistic", np.random.default_rng(0))
-    space = CandidateSpace.of(table.features, table.owners, 200, 8)
+    space = CandidateSpace.of(table.features, table.owners, 200, 8, 1000)
     columns = table.columns(8)
     histogram = np.zeros((space.n_bins, 1, 1), dtype=np.int64)
     values = np.random.default_rng(1).integers(-1000, 1000, 200)

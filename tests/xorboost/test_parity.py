@@ -35,10 +35,12 @@ def faults(model: Ensemble, table: Table, parameters: Parameters) -> list[Any]:
     tolerance = (8 + 8 * np.sqrt(least_units)) / 2.0**task.scales.hessian_bits + 1e-5
     if task.scales.exact_hessians:
         tolerance = 0.0
+    # How far the logistic function on shares is off; of other gradients, their rounding.
+    off = 1e-4 if parameters.objective == LOGISTIC else 1e-5 * unit
     least = max(parameters.gamma, 1e-6)
     found: list[Any] = []
     columns, weights = table.columns(parameters.max_bin), table.weights
-    for node in audit(model, columns, table.labels, parameters, tolerance, weights):
+    for node in audit(model, columns, table.labels, parameters, tolerance, off, weights):
         slack = 1e-3 * max(node.best_gain, 0.0) + 1e-5 * unit**2  # the latter is what gains near zero are rounded by
         if node.splits:
             good = node.chosen_gain >= max(node.best_gain, least) - slack
@@ -53,9 +55,9 @@ def faults(model: Ensemble, table: Table, parameters: Parameters) -> list[Any]:
 
 def same_shape(left: Ensemble, right: Ensemble) -> bool:
     return all(
-        np.array_equal(getattr(a, name), getattr(b, name))
+        np.array_equal(getattr(a, name), getattr(b, name)) and a.categories.same_as(b.categories)
         for a, b in zip(left.trees, right.trees, strict=True)
-        for name in ("feature", "threshold", "category", "default_left", "left")
+        for name in ("feature", "threshold", "default_left", "left")
     )
 
 

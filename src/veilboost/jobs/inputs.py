@@ -48,10 +48,11 @@ def read_table(job: Job, name: str, source: Source, where: str) -> Table:
 def training_task(job: Job, block_rows: Sequence[int]) -> TrainingTask:
     """The public task of a job on blocks of the given numbers of rows."""
     owners = [job.grid.holders[feature.name] for feature in job.features]
-    space = CandidateSpace.of(job.features, owners, block_rows, job.parameters.max_bin)
-    weight_owners = () if job.data.weight is None else job.grid.holders[job.data.weight]
+    parameters, weight = job.parameters, job.data.weight
+    space = CandidateSpace.of(job.features, owners, block_rows, parameters.max_bin, parameters.max_cat_to_onehot)
+    weight_owners = () if weight is None else job.grid.holders[weight]
     holders = job.grid.holders[job.data.label]
-    return TrainingTask(space, holders, job.parameters, job.data.label_range, weight_owners, job.data.weight_range)
+    return TrainingTask(space, holders, parameters, job.data.label_range, weight_owners, job.data.weight_range)
 
 
 def bin_columns(job: Job, task: TrainingTask, name: str, table: Table) -> list[Binned | None]:

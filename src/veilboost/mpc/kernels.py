@@ -203,16 +203,17 @@ def xor_slots(table: Table, slot_bins: Bins, slot_starts: Starts, bin_starts: St
 
 @compiled("void(uint64[:, :, ::1], uint64[:, :, ::1], uint64[:, :, ::1], int64[::1], int64[::1], uint64[:, :, ::1])")
 def cross_products(opened: Words, own: Words, masks: Words, earlier: Starts, later: Starts, products: Words) -> None:
-    """products[a, k] += x[a, i] x[2, j] - x[a, j] x[2, i] for a = 0, 1 and i, j = earlier[k], later[k].
+    """products[a, k] += x[a, i] d[j] - x[a, j] d[i] for i, j = earlier[k], later[k], d the last of x and a all others.
 
     With x opened as o = x + m and `own` a share of x: a share of x y is o_x own_y - o_y m_x, plus one of m_x m_y.
     """
-    for limb in range(2):
+    last = products.shape[0]
+    for limb in range(last):
         for pair in range(earlier.shape[0]):
             i, j = earlier[pair], later[pair]
             for k in range(opened.shape[2]):
-                forth = opened[limb, i, k] * own[2, j, k] - opened[2, j, k] * masks[limb, i, k]
-                back = opened[limb, j, k] * own[2, i, k] - opened[2, i, k] * masks[limb, j, k]
+                forth = opened[limb, i, k] * own[last, j, k] - opened[last, j, k] * masks[limb, i, k]
+                back = opened[limb, j, k] * own[last, i, k] - opened[last, i, k] * masks[limb, j, k]
                 products[limb, pair, k] += forth - back
 
 

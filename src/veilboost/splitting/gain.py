@@ -165,7 +165,7 @@ def side_scores(
         With gradient_bits + weight_bits fraction bits: T(G)^2 / (H + lambda), or with `max_delta_step`
         -(2 G w + (H + lambda) w^2) for the clipped w.
     """
-    threshold = _soft_threshold(session, gradient, parameters, scales)
+    threshold = soft_threshold(session, gradient, parameters, scales)
     divisor = hessian + scales.hessian(parameters.reg_lambda)
     weight = divide(session, threshold, divisor, _weight_shift(scales))
     return _clipped(session, gradient, threshold, divisor, weight, parameters, scales)
@@ -221,7 +221,7 @@ def _clipped(
     return weight, score
 
 
-def _soft_threshold(session: Session, gradient: Shared, parameters: Parameters, scales: Scales) -> Shared:
+def soft_threshold(session: Session, gradient: Shared, parameters: Parameters, scales: Scales) -> Shared:
     """sign(G) max(|G| - alpha, 0)."""
     alpha = _clamp(parameters.reg_alpha * 2.0**scales.gradient_bits)
     if alpha == 0:

@@ -9,18 +9,21 @@ import numpy as np
 import numpy.typing as npt
 
 from veilboost.mpc.protocols.argmax import tournament
-from veilboost.mpc.protocols.multiply import conjunction
+from veilboost.mpc.protocols.multiply import conjunctions
 from veilboost.mpc.protocols.pack import pack, unpack
 from veilboost.mpc.protocols.select import select
 from veilboost.mpc.ring import pack_bits, to_ring, unpack_bits
 from veilboost.mpc.session import Session
-from veilboost.mpc.shares import Shared, SharedBits, concatenate, stack
+from veilboost.mpc.shares import Shared, SharedBits, concatenate, stack, stack_bits, stack_planes
 from veilboost.splitting.gain import Standing, appraise, at_least, contest, is_valid, keep_valid, rank
 from veilboost.splitting.scales import Scales
 from veilboost.trees.parameters import Parameters
 
 #: Nodes times candidates that are scored at a time, to bound memory.
 _BATCH = 1 << 17
+
+#: Conditions that are combined in one round: of f factors the dealer's part has 2^f - f - 1 bits.
+_FACTORS = 5
 
 #: XGBoost's kRtEps: a split must gain more.
 LEAST_GAIN = 1e-6
@@ -46,6 +49,8 @@ class Candidates:
         column in `missing`; -1 for others. Such a candidate is valid only where there are missing rows.
     permitted
         Public, shape (nodes, candidates): column sampling by node; None when all are.
+    conditions
+        What else a candidate must fulfil: planes of nodes * candidates bits.
     """
 
     left: Shared
@@ -54,6 +59,7 @@ class Candidates:
     missing: Shared | None = None
     second: npt.NDArray[np.int64] | None = None
     permitted: npt.NDArray[np.bool_] | None = None
+    conditions: tuple[SharedBits, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,7 @@ def find_splits(
     least = max(parameters.gamma, LEAST_GAIN) * gain_unit + LEAST_GAIN
     least_units = round(min(2.0**61, least * 2.0 ** (scales.gradient_bits + scales.weight_bits)))
     worth, valid = at_least(session, (gain, least_units), (is_valid(best, parameters), 1))
-    splits = conjunction(session, conjunction(session, worth, valid), standing.alive)
+    splits = conjunction_of(session, [worth, valid, standing.alive])
     old = (standing.weight, standing.score, standing.factor)
     changes = [value[1] - before for value, before in zip((weight, score, factor), old, strict=True)]
     values = stack([won[0], gain, weight[0], score[0], factor[0], *changes, *(sums[v] for v in range(len(sums)))])
@@ -164,6 +170,9 @@ def _valid_scores(
             conditions.append(repeat_bits(candidates.valid, part, nodes))
         if present is not None and candidates.second is not None:
             conditions.append(spread_bits(present, candidates.second[part], nodes))
+        if candidates.conditions:
+            places = (np.arange(nodes)[:, None] * count + np.arange(count)[part]).reshape(-1)
+            conditions += [pick_bits(plane, places) for plane in candidates.conditions]
         valid = conjunction_of(session, conditions)
         if candidates.permitted is not None:
             valid = valid & pack_bits(candidates.permitted[:, part].reshape(-1))
@@ -172,12 +181,12 @@ def _valid_scores(
 
 
 def conjunction_of(session: Session, conditions: Sequence[SharedBits]) -> SharedBits:
-    """AND of several planes of bits, pair by pair."""
-    remaining = list(conditions)
-    while len(remaining) > 1:
-        first, second, *rest = remaining
-        remaining = [*rest, conjunction(session, first, second)]
-    return remaining[0]
+    """AND of several planes of bits, one round for every five."""
+    planes = stack_bits(conditions)
+    while len(planes) > 1:
+        groups = np.array_split(np.arange(len(planes)), -(-len(planes) // _FACTORS))
+        planes = stack_planes(conjunctions(session, planes, *(group.reshape(1, -1) for group in groups)))
+    return planes[0]
 
 
 def interleave(left: Shared, right: Shared) -> Shared:

@@ -1,7 +1,7 @@
 """Decision trees and ensembles of them, with XGBoost's exact semantics.
 
 A row goes left where `x < threshold` in float32, a missing value (NaN) goes by the node's default direction, and at a
-categorical node the one listed category goes right and every other, codes unknown in training included, left.
+categorical node the listed categories go right and every other, codes unknown in training included, left.
 """
 
 import os
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from veilboost.errors import DataError
 from veilboost.tables.schema import Feature
 from veilboost.trees import kernels
+from veilboost.trees.category_sets import CategorySets
 from veilboost.trees.objective import BaseScore, to_margins, to_prediction
 from veilboost.trees.parameters import Objective
 
@@ -29,7 +30,7 @@ _ROWS_PER_TASK = 16_384
 
 @dataclass(frozen=True, eq=False)
 class Tree:
-    """One tree; node 0 is the root, nodes are numbered breadth first. All arrays have shape (nodes,).
+    """One tree; node 0 is the root, nodes are numbered breadth first. Arrays have shape (nodes,).
 
     Attributes
     ----------
@@ -39,8 +40,8 @@ class Tree:
         int32: column of the split; 0 at a leaf.
     threshold
         float32: rows below go left; 0 at a leaf or categorical node.
-    category
-        int32: code that goes right; -1 at a leaf or numeric node.
+    categories
+        The codes that go right; of a leaf or numeric node none.
     default_left
         bool: whether missing values go left; False at a leaf.
     weight
@@ -53,7 +54,7 @@ class Tree:
     right: Int32
     feature: Int32
     threshold: Float32
-    category: Int32
+    categories: CategorySets
     default_left: Bool
     weight: Float32
     gain: Float32
@@ -83,7 +84,7 @@ class Tree:
         split: npt.ArrayLike,
         feature: npt.ArrayLike,
         threshold: npt.ArrayLike,
-        category: npt.ArrayLike,
+        categories: npt.ArrayLike | CategorySets,
         default_left: npt.ArrayLike,
         leaf_weight: npt.ArrayLike,
         gain: npt.ArrayLike | None = None,
@@ -98,8 +99,9 @@ class Tree:
         ----------
         depth
             Levels of inner nodes, at least 0.
-        split, feature, threshold, category, default_left, gain
-            Shape (2**depth - 1,): inner nodes. `category` is -1 at numeric nodes.
+        split, feature, threshold, categories, default_left, gain
+            Shape (2**depth - 1,): inner nodes. `categories` are sets, empty at numeric nodes, or where all have one
+            category at most, the array of these with -1 for none.
         leaf_weight
             Shape (2**depth,): learning rate included.
         cover
@@ -114,7 +116,11 @@ class Tree:
         splits = _shaped("split", split, np.bool_, n_inner)
         features = _shaped("feature", feature, np.int32, n_inner)
         thresholds = _shaped("threshold", threshold, np.float32, n_inner)
-        categories = _shaped("category", category, np.int32, n_inner)
+        sets = categories
+        if not isinstance(sets, CategorySets):
+            sets = CategorySets.single(_shaped("categories", sets, np.int32, n_inner))
+        if len(sets) != n_inner:
+            raise ValueError(f"categories are of {len(sets)} nodes, not {n_inner}")
         lefts = _shaped("default_left", default_left, np.bool_, n_inner)
         weights = _shaped("leaf_weight", leaf_weight, np.float32, n_leaves)
         gains = _shaped("gain", np.zeros(n_inner) if gain is None else gain, np.float32, n_inner)
@@ -138,7 +144,7 @@ class Tree:
             filled[inner] = values[kept[inner]]
             return filled
 
-        numeric = at_inner(categories < 0, 0)
+        numeric = at_inner(~sets.given, 0)
         rightmost = kept.copy()
         while np.any(rightmost < n_inner):
             rightmost = np.where(rightmost < n_inner, 2 * rightmost + 2, rightmost)
@@ -147,7 +153,9 @@ class Tree:
             right=right,
             feature=at_inner(features, 0),
             threshold=np.where(numeric, at_inner(thresholds, 0), np.float32(0)),
-            category=at_inner(np.maximum(categories, -1), -1),
+            categories=CategorySets.of(
+                [sets[at] if is_inner else () for at, is_inner in zip(heap, inner, strict=True)]
+            ),
             default_left=at_inner(lefts, 0),
             weight=np.where(inner, np.float32(0), weights[rightmost - n_inner]),
             gain=at_inner(gains, 0),
@@ -260,13 +268,20 @@ class Ensemble:
 
     def _forest_of(self, trees: Sequence[Tree]) -> kernels.Forest:
         """Trees behind one another, as the kernels want them."""
+        firsts = np.cumsum([0, *(len(tree.categories.codes) for tree in trees)])[:-1]
         return kernels.Forest(
             np.cumsum([0, *(tree.n_nodes for tree in trees)], dtype=np.int64)[:-1],
             self._joined([tree.left for tree in trees], np.int32),
             self._joined([tree.right for tree in trees], np.int32),
             self._joined([tree.feature for tree in trees], np.int32),
             self._joined([tree.threshold for tree in trees], np.float32),
-            self._joined([tree.category for tree in trees], np.int32),
+            self._joined(
+                [tree.categories.starts[:-1] + first for tree, first in zip(trees, firsts, strict=True)], np.int32
+            ),
+            self._joined(
+                [tree.categories.starts[1:] + first for tree, first in zip(trees, firsts, strict=True)], np.int32
+            ),
+            self._joined([tree.categories.codes for tree in trees], np.int32),
             self._joined([tree.default_left for tree in trees], np.bool_),
         )
 

@@ -4,7 +4,12 @@ Candidates are numbered feature by feature, and of equally good ones the first w
 
 - Numeric column: `bins <= j` goes left. First missing-right for j ascending, then missing-left for j descending (only
   where the column has missing cells; without missing rows in the node it ties with missing-right and loses).
-- Categorical column: category j goes right. For each j missing-left, then missing-right (likewise).
+- Categorical column, one against the rest: category j goes right. For each j missing-left, then missing-right
+  (likewise).
+- Categorical column that is partitioned (`category_sets.is_partitioned`): its categories are sorted by the weight of a
+  leaf that has them alone, per node; categories below `min_child_weight`, empty ones among them, have the weight 0, and
+  equal ones keep the order of their codes. The first j + 1 go right, of at most all but one: first missing-left for j
+  ascending, then missing-right for j descending (likewise).
 
 Gains are rounded to float32, the precision of XGBoost's, so that candidates whose gains are equal but for the rounding
 of the sums tie here as they do there. Source: src/tree/hist/evaluate_splits.h, src/tree/split_evaluator.h and
@@ -19,9 +24,13 @@ import numpy as np
 import numpy.typing as npt
 
 from veilboost.tables.binning import BinnedColumn
+from veilboost.trees.category_sets import is_partitioned
 from veilboost.trees.parameters import Parameters
 
 Float64 = npt.NDArray[np.float64]
+
+#: Of each partitioned column its categories in some order.
+Orders = dict[int, npt.NDArray[np.int64]]
 
 #: A split must reduce the loss by more than this (XGBoost's kRtEps).
 LEAST_GAIN: Final = np.float32(1e-6)
@@ -51,13 +60,16 @@ class Candidates:
     Attributes
     ----------
     feature, bin
-        int64, shape (candidates,): column, and bin or category j.
+        int64, shape (candidates,): column, and bin, category or place in the order j.
+    partitioned
+        bool, shape (F,): columns split into sets of categories.
     default_left
         bool, shape (candidates,): where missing rows go.
     """
 
-    def __init__(self, columns: Sequence[BinnedColumn]) -> None:
+    def __init__(self, columns: Sequence[BinnedColumn], max_cat_to_onehot: int) -> None:
         self.columns = tuple(columns)
+        self.partitioned = np.array([is_partitioned(column.feature, max_cat_to_onehot) for column in columns])
         n_bins = max(column.plan.n_bins for column in columns)
         self._shape = (len(columns), n_bins + 1)
         cells = np.empty((len(columns[0].bins), len(columns)), dtype=np.int64)
@@ -65,7 +77,7 @@ class Candidates:
             bins = np.where(column.bins == column.plan.n_bins, n_bins, column.bins)
             cells[:, number] = number * (n_bins + 1) + bins
         self._cells = cells
-        numbering = [_number(number, column) for number, column in enumerate(columns)]
+        numbering = [_number(number, column, self.partitioned[number]) for number, column in enumerate(columns)]
         # `_joined`: whether the missing rows are on the side of bins 0 to j, or of category j.
         self.feature, self.bin, self._joined = np.concatenate(numbering, axis=1)
         self._categorical = np.array([column.feature.categorical for column in columns])
@@ -98,34 +110,114 @@ class Candidates:
         parameters: Parameters,
         features: npt.NDArray[np.bool_],
         least_hessian: float | None = None,
+        orders: Orders | None = None,
     ) -> npt.NDArray[np.float32]:
         """Loss reduction of every candidate, float32, shape (candidates,); -inf where a split is not allowed.
 
         Not allowed are an empty side, a hessian sum below `min_child_weight` (or `least_hessian`, when given), fewer
         than `min_rows_per_leaf` rows, a cut between equal values, and a column outside `features`, bool (F,).
+        `orders` stands for the orders of partitioned columns, when given.
         """
         near = np.stack([sums.gradient, sums.hessian, sums.rows])
         missing = near[:, :, -1:]
-        near = np.where(self._categorical[:, np.newaxis], near[:, :, :-1], np.cumsum(near[:, :, :-1], axis=2))
+        for feature in np.flatnonzero(self.partitioned).tolist():
+            order = self.order(feature, sums, parameters) if orders is None else orders[feature]
+            near[:, feature, : len(order)] = near[:, feature, order]
+        one_by_one = self._categorical & ~self.partitioned
+        near = np.where(one_by_one[:, np.newaxis], near[:, :, :-1], np.cumsum(near[:, :, :-1], axis=2))
         both = np.stack([near, near + missing])
         one_side = both[self._joined, :, self.feature, self.bin].T
-        other_side = sums.total[:, np.newaxis] - one_side
-        least = parameters.min_child_weight if least_hessian is None else least_hessian
         allowed = self._valid & features[self.feature]
-        for _, hessian, rows in (one_side, other_side):
-            allowed &= (hessian > 0) & (hessian >= least) & (rows >= max(1, parameters.min_rows_per_leaf))
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            gains = score(one_side[0], one_side[1], parameters) + score(other_side[0], other_side[1], parameters)
-            gains -= score(sums.total[0], sums.total[1], parameters)
-            return np.where(allowed, gains, -np.inf).astype(np.float32)
+        return _gains(one_side, sums, parameters, allowed, least_hessian)
 
-    def goes_left(self, candidate: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Whether each of `rows` goes left at a split by `candidate`."""
+    def gain_of_set(
+        self,
+        feature: int,
+        right: npt.NDArray[np.int32],
+        missing_left: bool,
+        sums: NodeSums,
+        parameters: Parameters,
+        least_hessian: float | None = None,
+    ) -> np.float32:
+        """Loss reduction if these categories of a column go right; -inf where that is not allowed, as in `gains`."""
+        per_bin = np.stack([sums.gradient[feature], sums.hessian[feature], sums.rows[feature]])
+        one_side = per_bin[:, right].sum(axis=1, keepdims=True)
+        if not missing_left:
+            one_side += per_bin[:, -1:]
+        gains = _gains(one_side, sums, parameters, np.array([True]), least_hessian)
+        return np.float32(gains[0])
+
+    def order(self, feature: int, sums: NodeSums, parameters: Parameters) -> npt.NDArray[np.int64]:
+        """The categories of a partitioned column in the order of their weights in a node."""
+        return np.argsort(self._weights(feature, sums, parameters, parameters.min_child_weight), kind="stable")
+
+    def close_orders(
+        self, sums: NodeSums, parameters: Parameters, hessian_tolerance: float, gradient_tolerance: float
+    ) -> list[Orders]:
+        """Some of the orders that rounding may make of those of the partitioned columns.
+
+        `gradient_tolerance` is how far the gradient of a row may be off.
+        """
+        partitioned = np.flatnonzero(self.partitioned).tolist()
+        if not partitioned:
+            return [{}]
+        orders = []
+        rng = np.random.default_rng(0)
+        for least in {max(0.0, parameters.min_child_weight + sign * hessian_tolerance) for sign in (-1, 1)}:
+            for shift in (0, 1, -1, *[None] * 6) if gradient_tolerance else (0,):
+                found = {}
+                for feature in partitioned:
+                    weight = self._weights(feature, sums, parameters, least)
+                    count = len(weight)
+                    off = gradient_tolerance * sums.rows[feature, :count]
+                    off /= np.maximum(sums.hessian[feature, :count] + parameters.reg_lambda, 1e-12)
+                    signs = rng.uniform(-1, 1, count) if shift is None else shift
+                    found[feature] = np.argsort(weight + (weight != 0) * signs * off, kind="stable")
+                orders.append(found)
+        return orders
+
+    def _weights(self, feature: int, sums: NodeSums, parameters: Parameters, least_hessian: float) -> Float64:
+        """Of every category of a column the weight of a leaf that has it alone; 0 below the least hessian."""
+        count = self.columns[feature].plan.n_bins
+        gradient, hessian = sums.gradient[feature, :count], sums.hessian[feature, :count]
+        enough = (hessian > 0) & (hessian >= least_hessian)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(enough, optimal_weight(gradient, hessian, parameters), 0.0)
+
+    def categories(self, candidate: int, sums: NodeSums, parameters: Parameters) -> tuple[int, ...]:
+        """The categories that go right at a split by `candidate` of the node with these sums; none of numeric ones."""
+        feature, chosen = int(self.feature[candidate]), int(self.bin[candidate])
+        if self.partitioned[feature]:
+            return tuple(self.order(feature, sums, parameters)[: chosen + 1].tolist())
+        return (chosen,) if self._categorical[feature] else ()
+
+    def goes_left(
+        self, candidate: int, rows: npt.NDArray[np.int64], categories: Sequence[int]
+    ) -> npt.NDArray[np.bool_]:
+        """Whether each of `rows` goes left at a split by `candidate`, whose `categories` go right."""
         column = self.columns[self.feature[candidate]]
         bins, chosen = column.bins[rows], self.bin[candidate]
-        left = bins != chosen if column.feature.categorical else bins <= chosen
+        left = ~np.isin(bins, categories) if column.feature.categorical else bins <= chosen
         goes_left: npt.NDArray[np.bool_] = np.where(bins == column.plan.n_bins, self.default_left[candidate], left)
         return goes_left
+
+
+def _gains(
+    one_side: Float64,
+    sums: NodeSums,
+    parameters: Parameters,
+    allowed: npt.NDArray[np.bool_],
+    least_hessian: float | None,
+) -> npt.NDArray[np.float32]:
+    """Loss reduction of candidates with these sums on one side, float64 (3, candidates)."""
+    other_side = sums.total[:, np.newaxis] - one_side
+    least = parameters.min_child_weight if least_hessian is None else least_hessian
+    for _, hessian, rows in (one_side, other_side):
+        allowed = allowed & (hessian > 0) & (hessian >= least) & (rows >= max(1, parameters.min_rows_per_leaf))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        gains = score(one_side[0], one_side[1], parameters) + score(other_side[0], other_side[1], parameters)
+        gains -= score(sums.total[0], sums.total[1], parameters)
+        return np.where(allowed, gains, -np.inf).astype(np.float32)
 
 
 def score(gradient: Any, hessian: Any, parameters: Parameters) -> Any:
@@ -136,7 +228,7 @@ def score(gradient: Any, hessian: Any, parameters: Parameters) -> Any:
     """
     if parameters.max_delta_step == 0:
         return _soft_threshold(gradient, parameters.reg_alpha) ** 2 / (hessian + parameters.reg_lambda)
-    weight = _optimal_weight(gradient, hessian, parameters)
+    weight = optimal_weight(gradient, hessian, parameters)
     return -(2 * gradient * weight + (hessian + parameters.reg_lambda) * weight**2)
 
 
@@ -144,7 +236,7 @@ def leaf_weight(gradient: float, hessian: float, parameters: Parameters) -> floa
     """Weight of a leaf, learning rate included; 0 for sums below `min_child_weight`, which only a root can have."""
     if hessian <= 0 or hessian < parameters.min_child_weight:
         return 0.0
-    return parameters.learning_rate * float(_optimal_weight(gradient, hessian, parameters))
+    return parameters.learning_rate * float(optimal_weight(gradient, hessian, parameters))
 
 
 def is_worth(gain: np.float32, parameters: Parameters) -> bool:
@@ -152,7 +244,8 @@ def is_worth(gain: np.float32, parameters: Parameters) -> bool:
     return bool(gain > LEAST_GAIN and gain >= np.float32(parameters.gamma))
 
 
-def _optimal_weight(gradient: Any, hessian: Any, parameters: Parameters) -> Any:
+def optimal_weight(gradient: Any, hessian: Any, parameters: Parameters) -> Any:
+    """Weight of a leaf with these sums, before the learning rate."""
     weight = -_soft_threshold(gradient, parameters.reg_alpha) / (hessian + parameters.reg_lambda)
     limit = parameters.max_delta_step
     return np.clip(weight, -limit, limit) if limit else weight
@@ -162,12 +255,12 @@ def _soft_threshold(gradient: Any, alpha: float) -> Any:
     return np.sign(gradient) * np.maximum(np.abs(gradient) - alpha, 0.0)
 
 
-def _number(number: int, column: BinnedColumn) -> npt.NDArray[np.int64]:
+def _number(number: int, column: BinnedColumn, partitioned: bool) -> npt.NDArray[np.int64]:
     """The candidates of column `number`: feature, bin and `_joined`, int64 (3, candidates)."""
-    bins = np.arange(column.plan.n_candidates)
+    bins = np.arange(column.plan.n_bins - 1 if partitioned else column.plan.n_candidates)
     joined = np.zeros_like(bins)
     if column.feature.missing:
-        if column.feature.categorical:
+        if column.feature.categorical and not partitioned:
             bins, joined = np.repeat(bins, 2), np.tile([0, 1], len(bins))
         else:
             bins, joined = np.concatenate([bins, bins[::-1]]), np.repeat([0, 1], len(bins))

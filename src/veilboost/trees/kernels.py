@@ -18,13 +18,16 @@ CATEGORY_LIMIT = 1 << 24
 _ROWS_AT_ONCE = 512  # margins and values of a block of rows stay in the cache while all trees pass over it
 
 _values = types.Array(types.float32, 2, "C", readonly=True)
+_codes = types.Array(types.int32, 1, "C", readonly=True)
 _forest = (
     types.Array(types.int64, 1, "C", readonly=True),  # roots
     types.Array(types.int32, 1, "C", readonly=True),  # left
     types.Array(types.int32, 1, "C", readonly=True),  # right
     types.Array(types.int32, 1, "C", readonly=True),  # feature
     types.Array(types.float32, 1, "C", readonly=True),  # threshold
-    types.Array(types.int32, 1, "C", readonly=True),  # category
+    types.Array(types.int32, 1, "C", readonly=True),  # first_code
+    types.Array(types.int32, 1, "C", readonly=True),  # last_code
+    _codes,
     types.Array(types.boolean, 1, "C", readonly=True),  # default_left
 )
 
@@ -46,27 +49,41 @@ Float32 = npt.NDArray[np.float32]
 
 
 class Forest(NamedTuple):
-    """The arrays that all kernels take; shape (trees,) for `roots`, (all nodes,) for the others."""
+    """The arrays that all kernels take.
+
+    Shape (trees,) for `roots`, (all nodes,) for the others but `codes`: a node's categories are codes[first_code] to
+    codes[last_code - 1].
+    """
 
     roots: npt.NDArray[np.int64]
     left: Int32
     right: Int32
     feature: Int32
     threshold: Float32
-    category: Int32
+    first_code: Int32
+    last_code: Int32
+    codes: Int32
     default_left: npt.NDArray[np.bool_]
 
 
-@_compiled(types.boolean(types.float32, types.float32, types.int32, types.boolean), inline="always")
-def goes_left(value: np.float32, threshold: np.float32, category: int, default_left: bool) -> bool:
-    """Where a row goes at an inner node: XGBoost's decision."""
+@_compiled(
+    types.boolean(types.float32, types.float32, types.int32, types.int32, _codes, types.boolean), inline="always"
+)
+def goes_left(
+    value: np.float32, threshold: np.float32, first: int, last: int, codes: Int32, default_left: bool
+) -> bool:
+    """Where a row goes at an inner node, whose categories are codes[first:last]: XGBoost's decision."""
     if value != value:
         return default_left
-    if category < 0:
+    if first == last:
         return bool(value < threshold)
     if value < 0 or value >= CATEGORY_LIMIT:
         return True
-    return int(value) != category
+    code = int(value)
+    for place in range(first, last):  # noqa: SIM110 - a generator is slower here
+        if codes[place] == code:
+            return False
+    return True
 
 
 @_compiled(types.void(_values, *_forest, types.float32[::1], types.float32[::1]))
@@ -77,7 +94,9 @@ def add_margins(
     right: Int32,
     feature: Int32,
     threshold: Float32,
-    category: Int32,
+    first_code: Int32,
+    last_code: Int32,
+    codes: Int32,
     default_left: npt.NDArray[np.bool_],
     weight: Float32,
     margins: Float32,
@@ -94,7 +113,8 @@ def add_margins(
                 node = root
                 while left[node] >= 0:
                     at = feature[node]
-                    if goes_left(values[row, at], threshold[node], category[node], default_left[node]):
+                    first, last = first_code[node], last_code[node]
+                    if goes_left(values[row, at], threshold[node], first, last, codes, default_left[node]):
                         node = root + left[node]
                     else:
                         node = root + right[node]
@@ -109,7 +129,9 @@ def find_leaves(
     right: Int32,
     feature: Int32,
     threshold: Float32,
-    category: Int32,
+    first_code: Int32,
+    last_code: Int32,
+    codes: Int32,
     default_left: npt.NDArray[np.bool_],
     leaves: Int32,
 ) -> None:
@@ -120,7 +142,8 @@ def find_leaves(
             node = root
             while left[node] >= 0:
                 at = feature[node]
-                if goes_left(values[row, at], threshold[node], category[node], default_left[node]):
+                first, last = first_code[node], last_code[node]
+                if goes_left(values[row, at], threshold[node], first, last, codes, default_left[node]):
                     node = root + left[node]
                 else:
                     node = root + right[node]

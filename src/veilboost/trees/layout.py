@@ -181,11 +181,11 @@ def _words_of(tree: Tree, node: int, features: tuple[Feature, ...]) -> _Words:
     feature = features[tree.feature[node]]
     name, threshold = visible(feature.name), tree.threshold[node]
     yes, no = left, right
-    if tree.category[node] >= 0:  # the one category goes right, and "yes" is drawn on the left
+    codes = tree.categories[node].tolist()
+    if codes:  # the categories go right, and "yes" is drawn on the left
         yes, no = right, left
-        code = int(tree.category[node])
-        level = visible(feature.levels[code]) if code < len(feature.levels) else f"category {code}"
-        text, question = _is(name, level), f"{name} is {level}"
+        levels = [visible(feature.levels[c]) if c < len(feature.levels) else f"category {c}" for c in codes]
+        text, question = _is(name, " or ".join(levels)), f"{name} is {' or '.join(levels)}"
     elif feature.kind is Kind.FLAG and 0 < threshold <= 1:
         yes, no = right, left
         text, question = f"{shortened(name, _MOST_TEXT - text_width('?'))}?", f"{name} is 1 (yes)"

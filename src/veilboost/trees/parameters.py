@@ -48,7 +48,7 @@ _FOUND_IN_XGBOOST_ONLY = """
     disable_default_eval_metric enable_categorical eval_set evals extmem_single_page
     feature_selector feature_types feature_weights grow_policy huber_slope importance_type interaction_constraints
     lambdarank_bias_norm lambdarank_normalization lambdarank_num_pair_per_sample lambdarank_pair_method
-    lambdarank_score_normalization lambdarank_unbiased max_cached_hist_node max_cat_threshold max_cat_to_onehot
+    lambdarank_score_normalization lambdarank_unbiased max_cached_hist_node max_cat_threshold
     max_leaves missing monotone_constraints multi_strategy n_jobs ndcg_exp_gain normalize_type nthread num_boost_round
     num_parallel_tree num_round obj one_drop process_type quantile_alpha rate_drop refresh_leaf sample_type
     sample_weight sampling_method seed_per_iteration single_precision_histogram sketch_eps
@@ -88,6 +88,7 @@ _RANGES: Final[dict[str, str]] = {
     "eval_metric": f"one of {', '.join(chr(34) + name + chr(34) for name in get_args(Metric))}",
     "min_rows_per_leaf": "a whole number of at least 0",
     "reveal_gain": "true or false",
+    "max_cat_to_onehot": "a whole number of at least 1",
 }
 
 
@@ -109,6 +110,9 @@ class Parameters(BaseModel):
         As XGBoost; all at least 0. `max_delta_step` of count:poisson is 0.7 where it is not given, as in XGBoost.
     scale_pos_weight
         Weight of the rows of class 1 in binary:logistic, above 0.
+    max_cat_to_onehot
+        Categorical columns of fewer levels are split into one category against the rest, others into sets of
+        categories, as in XGBoost; columns of more than 16 levels into one against the rest all the same.
     subsample, colsample_bytree, colsample_bylevel, colsample_bynode
         Rates in (0, 1]; see `veilboost.trees.sampling`.
     seed
@@ -145,6 +149,7 @@ class Parameters(BaseModel):
     min_child_weight: NotNegative = 1.0
     max_delta_step: NotNegative = 0.0
     scale_pos_weight: Annotated[Number, Field(gt=0)] = 1.0
+    max_cat_to_onehot: Annotated[Count, Field(ge=1)] = 4
     subsample: Rate = 1.0
     colsample_bytree: Rate = 1.0
     colsample_bylevel: Rate = 1.0

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from veilboost.errors import DataError
 from veilboost.tables.binning import BinnedColumn
+from veilboost.trees.category_sets import CategorySets
 from veilboost.trees.ensemble import Ensemble, Tree
-from veilboost.trees.exact_splits import Candidates, Float64, is_worth, leaf_weight
+from veilboost.trees.exact_splits import Candidates, Float64, NodeSums, is_worth, leaf_weight
 from veilboost.trees.objective import BaseScore, estimate_base_score, gradients, rounded, row_weights, to_margins
 from veilboost.trees.parameters import Objective, Parameters
 from veilboost.trees.sampling import sample_features, sample_rows, validation_rows
@@ -58,9 +59,9 @@ def train(
 ) -> Ensemble:
     """Grow an ensemble depth-wise.
 
-    XGBoost with `tree_method="hist"`, `max_cat_to_onehot` above the number of categories and the same cuts grows the
-    same trees, except where gains are within float32 rounding of a tie; its row and column samples are different
-    draws from the same distribution.
+    XGBoost with `tree_method="hist"` and the same cuts grows the same trees, if it has seen the last level of every
+    categorical column, and `max_cat_to_onehot` exceeds the levels of those that have more than 16; except where gains
+    are within float32 rounding of a tie. Its row and column samples are different draws from the same distribution.
 
     Parameters
     ----------
@@ -79,7 +80,7 @@ def train(
         No columns, no rows, or different numbers of rows.
     """
     _check(columns, labels)
-    candidates = Candidates(columns)
+    candidates = Candidates(columns, parameters.max_cat_to_onehot)
     base_score = _base_score(labels, parameters, weights)
     margins = _first_margins(parameters.objective, base_score, len(labels))
     trees = []
@@ -100,12 +101,14 @@ def audit(
     labels: Float64,
     parameters: Parameters,
     hessian_tolerance: float = 0.0,
+    gradient_tolerance: float = 0.0,
     weights: Float64 | None = None,
 ) -> list[NodeAudit]:
     """Replay a model trained on the same columns and judge every node.
 
     A split of the model is recognised by its column and by a cut equal to its threshold; one that is not among the
-    candidates, or on a column not sampled for the node, is not allowed.
+    candidates, or on a column not sampled for the node, is not allowed. In a partitioned column any set of categories
+    is: weights that are nearly equal may be sorted either way.
 
     Parameters
     ----------
@@ -114,6 +117,9 @@ def audit(
     hessian_tolerance
         A chosen split may undercut `min_child_weight` by this much, and a better split counts only if it exceeds
         `min_child_weight` by as much.
+    gradient_tolerance
+        The gradient of a row may be off by this much: categories of partitioned columns whose weights are within it may
+        be sorted either way, and the best gain is the least of some such orders.
 
     Returns
     -------
@@ -127,15 +133,16 @@ def audit(
     _check(columns, labels)
     if tuple(column.feature for column in columns) != ensemble.features:
         raise DataError("the columns are not those that the model was trained on: give them in the model's order")
-    candidates = Candidates(columns)
+    candidates = Candidates(columns, parameters.max_cat_to_onehot)
     margins = _first_margins(ensemble.objective, ensemble.base_score, len(labels))
+    tolerances = hessian_tolerance, gradient_tolerance
     findings: list[NodeAudit] = []
     for number, tree in enumerate(ensemble.trees):
         output = number % ensemble.outputs
         if output == 0:
             gradient, hessian = _gradients(parameters, margins, labels, weights)
         findings += _audit_tree(
-            candidates, tree, number, margins[output], gradient[output], hessian[output], parameters, hessian_tolerance
+            candidates, tree, number, margins[output], gradient[output], hessian[output], parameters, *tolerances
         )
     return findings
 
@@ -179,6 +186,7 @@ def _grow(
     n_inner = 2**depth - 1
     split = np.zeros(n_inner, dtype=np.bool_)
     chosen = np.zeros(n_inner, dtype=np.int64)
+    sets: list[tuple[int, ...]] = [()] * n_inner
     gain = np.zeros(n_inner, dtype=np.float32)
     weights = np.zeros(2**depth, dtype=np.float32)
     cover = np.zeros(2 * n_inner + 1)
@@ -193,25 +201,26 @@ def _grow(
             own = rows[sampled[rows]]
             cover[node] = hessian[own].sum()
             if features is not None and len(own):
-                gains = candidates.gains(candidates.sums(own, gradient, hessian), parameters, features[node - first])
+                sums = candidates.sums(own, gradient, hessian)
+                gains = candidates.gains(sums, parameters, features[node - first])
                 best = int(np.argmax(gains))
                 if is_worth(gains[best], parameters):
                     split[node], chosen[node], gain[node] = True, best, gains[best]
-                    left = candidates.goes_left(best, rows)
+                    sets[node] = candidates.categories(best, sums, parameters)
+                    left = candidates.goes_left(best, rows, sets[node])
                     members[2 * node + 1], members[2 * node + 2] = rows[left], rows[~left]
                     continue
             leaf = (node + 2) * 2 ** (depth - level) - 2  # the right-most leaf below a node that does not split
             weights[leaf - n_inner] = leaf_weight(gradient[own].sum(), cover[node], parameters)
             margins[rows] = weights[leaf - n_inner]
     feature, bins = candidates.feature[chosen], candidates.bin[chosen]
-    categorical = np.array([column.feature.categorical for column in candidates.columns])[feature]
     cuts = [candidates.columns[f].cuts[j] for f, j in zip(feature, bins, strict=True)]
     tree = Tree.from_complete(
         depth,
         split,
         feature,
         cuts,
-        np.where(categorical, bins, -1),
+        CategorySets.of(sets),
         candidates.default_left[chosen],
         weights,
         gain,
@@ -229,6 +238,7 @@ def _audit_tree(
     hessian: Float64,
     parameters: Parameters,
     hessian_tolerance: float,
+    gradient_tolerance: float,
 ) -> list[NodeAudit]:
     """Judge one tree, and add its leaf weights to `margins`."""
     findings = []
@@ -248,16 +258,17 @@ def _audit_tree(
         usable = features[depth][position] if depth < parameters.max_depth else no_features
         sums = candidates.sums(own, gradient, hessian)
         least = parameters.min_child_weight
-        gains = candidates.gains(sums, parameters, usable, least + hessian_tolerance)
-        best_gain = np.max(gains, initial=np.float32(-np.inf))
+        best_gain = min(
+            np.max(
+                candidates.gains(sums, parameters, usable, least + hessian_tolerance, orders),
+                initial=np.float32(-np.inf),
+            )
+            for orders in candidates.close_orders(sums, parameters, hessian_tolerance, gradient_tolerance)
+        )
         splits = not tree.leaf[node]
         chosen_gain, stated, exact = 0.0, None, None
         if splits:
-            candidate = _find_candidate(candidates, tree, node)
-            chosen_gain = -np.inf
-            if candidate is not None:
-                lenient = candidates.gains(sums, parameters, usable, least - hessian_tolerance)
-                chosen_gain = float(lenient[candidate])
+            chosen_gain = _chosen_gain(candidates, tree, node, sums, parameters, usable, least - hessian_tolerance)
             left = _goes_left(candidates, tree, node, rows)
             members[int(tree.left[node])] = rows[left], 2 * position
             members[int(tree.right[node])] = rows[~left], 2 * position + 1
@@ -282,14 +293,39 @@ def _audit_tree(
     return findings
 
 
+def _chosen_gain(
+    candidates: Candidates,
+    tree: Tree,
+    node: int,
+    sums: NodeSums,
+    parameters: Parameters,
+    usable: npt.NDArray[np.bool_],
+    least_hessian: float,
+) -> float:
+    """The gain of the split of a model, -inf if it is not allowed."""
+    feature = int(tree.feature[node])
+    if candidates.partitioned[feature]:
+        right = tree.categories[node]
+        if not usable[feature] or not 0 < len(right) < candidates.columns[feature].plan.n_bins:
+            return -np.inf
+        return float(
+            candidates.gain_of_set(feature, right, bool(tree.default_left[node]), sums, parameters, least_hessian)
+        )
+    candidate = _find_candidate(candidates, tree, node)
+    if candidate is None:
+        return -np.inf
+    return float(candidates.gains(sums, parameters, usable, least_hessian)[candidate])
+
+
 def _find_candidate(candidates: Candidates, tree: Tree, node: int) -> int | None:
     """The candidate that a node of a model splits by; None when there is none such."""
     number = int(tree.feature[node])
     column = candidates.columns[number]
-    if (tree.category[node] >= 0) != column.feature.categorical:
+    right = tree.categories[node]
+    if len(right) != column.feature.categorical:
         return None
     if column.feature.categorical:
-        same = candidates.bin == tree.category[node]
+        same = candidates.bin == right[0]
     else:
         bins = np.flatnonzero((column.cuts == tree.threshold[node]) & column.valid)
         same = np.isin(candidates.bin, bins[:1])  # equal cuts make equal splits
@@ -304,8 +340,8 @@ def _goes_left(candidates: Candidates, tree: Tree, node: int, rows: Rows) -> npt
     """Whether each row goes left at a node of a model, which need not split by one of the candidates."""
     column = candidates.columns[int(tree.feature[node])]
     bins = column.bins[rows]
-    if tree.category[node] >= 0:
-        left = bins != tree.category[node]
+    if len(tree.categories[node]):
+        left = ~np.isin(bins, tree.categories[node])
     else:
         # A bin lies below the threshold when the next cut that separates values does.
         upper = np.full(column.plan.n_bins + 1, np.inf, dtype=np.float32)

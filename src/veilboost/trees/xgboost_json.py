@@ -41,7 +41,7 @@ def load_model(path: str | os.PathLike[str]) -> Ensemble:
     """Read a model written by `save_model`, or an XGBoost JSON model of the kinds that an `Ensemble` can express.
 
     These are: booster gbtree, one tree per round and class, the objectives of `veilboost.trees.objective`, numeric
-    splits and splits of one category against the rest.
+    splits and splits by sets of categories.
 
     Raises
     ------
@@ -144,13 +144,14 @@ def _tree_dict(number: int, tree: Tree, n_features: int) -> dict[str, Any]:
     inner = np.flatnonzero(~leaf)
     parents[tree.left[inner]] = inner
     parents[tree.right[inner]] = inner
-    categorical = np.flatnonzero(tree.category >= 0)
+    sets = tree.categories
+    categorical = np.flatnonzero(sets.given)
     return {
         "base_weights": _decimals(tree.weight),
-        "categories": tree.category[categorical].tolist(),
+        "categories": sets.codes.tolist(),
         "categories_nodes": categorical.tolist(),
-        "categories_segments": list(range(len(categorical))),
-        "categories_sizes": [1] * len(categorical),
+        "categories_segments": sets.starts[categorical].tolist(),
+        "categories_sizes": np.diff(sets.starts)[categorical].tolist(),
         "default_left": tree.default_left.astype(int).tolist(),
         "id": number,
         "left_children": tree.left.tolist(),
@@ -159,7 +160,7 @@ def _tree_dict(number: int, tree: Tree, n_features: int) -> dict[str, Any]:
         "right_children": tree.right.tolist(),
         "split_conditions": _decimals(np.where(leaf, tree.weight, tree.threshold)),
         "split_indices": tree.feature.tolist(),
-        "split_type": (tree.category >= 0).astype(int).tolist(),
+        "split_type": sets.given.astype(int).tolist(),
         "sum_hessian": _decimals(tree.cover),
         "tree_param": {
             "num_deleted": "0",

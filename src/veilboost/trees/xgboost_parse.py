@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from veilboost.errors import ModelError
 from veilboost.tables.schema import Feature, Kind
+from veilboost.trees.category_sets import CategorySets
 from veilboost.trees.ensemble import Ensemble, Tree
 from veilboost.trees.kernels import CATEGORY_LIMIT
 from veilboost.trees.objective import BaseScore
@@ -177,26 +178,27 @@ def _checked_tree(tree: object, features: tuple[Feature, ...]) -> Tree:
     order = _breadth_first(left, right)
     leaf = left < 0
     inner = order[~leaf[order]]
-    category = _one_category(tree, nodes, inner)
+    sets = _category_sets(tree, nodes, inner)
+    by_set = sets.given
     categorical = np.array([column.categorical for column in features] or [False])
     if np.any(feature[inner] < 0) or np.any(feature[inner] >= len(features)):
         raise ModelError("damaged: split_indices out of range")
-    if np.any((category[inner] >= 0) != categorical[feature[inner]]):
+    if np.any(by_set[inner] != categorical[feature[inner]]):
         raise ModelError("damaged: a split does not fit its column's feature_types")
     # XGBoost 2 writes NaN where there is no threshold.
-    if np.any(~np.isfinite(condition[order]) & (leaf | (category < 0))[order]):
+    if np.any(~np.isfinite(condition[order]) & (leaf | ~by_set)[order]):
         raise ModelError("damaged: split_conditions")
     if not np.all(np.isfinite(gain[order]) & np.isfinite(cover[order])):
         raise ModelError("damaged: loss_changes or sum_hessian")
     renumbered = np.full(nodes + 1, -1, dtype=np.int32)  # the last entry is for the children -1 of leaves
     renumbered[order] = np.arange(len(order))
-    numeric = ~leaf & (category < 0)
+    numeric = ~leaf & ~by_set
     return Tree(
         left=renumbered[left[order]],
         right=renumbered[right[order]],
         feature=np.where(leaf, 0, feature)[order].astype(np.int32),
         threshold=np.where(numeric, condition, np.float32(0))[order],
-        category=np.where(leaf, -1, category)[order].astype(np.int32),
+        categories=CategorySets.of([() if leaf[node] else sets[node] for node in order]),
         default_left=(default_left & ~leaf)[order],
         weight=np.where(leaf, condition, np.float32(0))[order],
         gain=gain[order],
@@ -222,11 +224,10 @@ def _breadth_first(left: npt.NDArray[np.int32], right: npt.NDArray[np.int32]) ->
     return np.array(order)
 
 
-def _one_category(tree: object, nodes: int, inner: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-    """The category of each categorical split, -1 elsewhere."""
-    category = np.full(nodes, -1, dtype=np.int32)
+def _category_sets(tree: object, nodes: int, inner: npt.NDArray[np.int64]) -> CategorySets:
+    """The categories that go right at each categorical split."""
     if not isinstance(tree, dict) or "split_type" not in tree:  # before XGBoost 1.3
-        return category
+        return CategorySets.of([()] * nodes)
     split_type = _numbers(tree, "split_type", np.int32, nodes)
     at = _numbers(tree, "categories_nodes", np.int32, None)
     categories = _numbers(tree, "categories", np.int32, None)
@@ -234,18 +235,17 @@ def _one_category(tree: object, nodes: int, inner: npt.NDArray[np.int64]) -> npt
     sizes = _numbers(tree, "categories_sizes", np.int64, len(at))
     if np.any(at < 0) or np.any(at >= nodes) or len(np.unique(at)) != len(at):
         raise ModelError("damaged: categories_nodes")
-    if np.any(sizes > 1):
-        raise ModelError(
-            "splits with several categories on one side are not supported: train with a large max_cat_to_onehot"
-        )
-    if np.any(sizes < 1) or np.any(starts < 0) or np.any(starts >= len(categories)):
+    if np.any(sizes < 1) or np.any(starts < 0) or np.any(starts + sizes > len(categories)):
         raise ModelError("damaged: categories_segments")
-    category[at] = categories[starts]
-    if np.any(category[at] < 0) or np.any(category[at] >= CATEGORY_LIMIT):
+    if np.any(categories < 0) or np.any(categories >= CATEGORY_LIMIT) or sizes.sum() > len(categories):
         raise ModelError("damaged: categories")
-    if np.any((split_type[inner] == 1) != (category[inner] >= 0)):
+    sets: list[npt.NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)] * nodes
+    for node, start, size in zip(at, starts, sizes, strict=True):
+        sets[node] = categories[start : start + size]
+    found = CategorySets.of(sets)
+    if np.any((split_type[inner] == 1) != found.given[inner]):
         raise ModelError("damaged: split_type contradicts categories_nodes")
-    return category
+    return found
 
 
 def _numbers(holder: object, key: str, dtype: type[np.number[Any]], length: int | None) -> npt.NDArray[Any]:

@@ -6,6 +6,10 @@ missing rows right, ascending, then (with missing) missing rows left, descending
 category against the rest with missing rows among the rest, then (with missing) with the missing rows beside the
 category. A candidate's left side is a contiguous range of bins, or all but one of them.
 
+Of a partitioned column (`trees.category_sets`) candidate k sends the first k + 1 categories right, in an order that
+depends on the node and stays secret (`partitions.py`): missing rows left, ascending, then missing rows right,
+descending.
+
 Where the rows of a numeric column lie with several owners, its bins are its candidates: bin k holds the sums of all
 that is left of cut k, which `pooling.py` computes from the owners' fine bins. Those stand in a numbering of their own.
 """
@@ -13,7 +17,7 @@ that is left of cut k, which `pooling.py` computes from the owners' fine bins. T
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -27,6 +31,7 @@ from veilboost.mpc.shares import SharedBits, bits_shape
 from veilboost.tables.binning import ABOVE_ALL, BinnedColumn, BinPlan, Layout, plan_bins
 from veilboost.tables.pieces import BinnedPiece, PiecePlan, plan_pieces
 from veilboost.tables.schema import Feature, Kind
+from veilboost.trees.category_sets import is_partitioned
 
 Ints = npt.NDArray[np.int64]
 
@@ -93,6 +98,7 @@ class CandidateSpace:
         owners: Sequence[int | Sequence[int]],
         rows: int | Sequence[int],
         max_bin: int,
+        max_cat_to_onehot: int,
     ) -> CandidateSpace:
         """The space of these features.
 
@@ -107,7 +113,10 @@ class CandidateSpace:
         plans, pieces = [], []
         for number, (feature, holders) in enumerate(zip(features, owners, strict=True)):
             own = _pieces_of(number, feature, (holders,) if isinstance(holders, int) else holders, block_rows, max_bin)
-            plans.append(_search_plan(feature, own))
+            plan = _search_plan(feature, own)
+            if is_partitioned(feature, max_cat_to_onehot):
+                plan = replace(plan, n_candidates=plan.n_bins - 1)
+            plans.append(plan)
             pieces += own
         bins = [plan.n_bins + feature.missing for plan, feature in zip(plans, features, strict=True)]
         directions = [plan.n_candidates * (1 + feature.missing) for plan, feature in zip(plans, features, strict=True)]
@@ -141,6 +150,14 @@ class CandidateSpace:
         """Features whose candidates come from several owners."""
         return tuple(feature for feature, plan in enumerate(self.plans) if plan.layout is Layout.POOLED)
 
+    @cached_property
+    def partitioned(self) -> frozenset[int]:
+        """Categorical features that are split into sets of categories."""
+        numbered = enumerate(zip(self.features, self.plans, strict=True))
+        return frozenset(
+            f for f, (feature, plan) in numbered if feature.categorical and plan.n_candidates < plan.n_bins
+        )
+
     def pieces_of(self, feature: int) -> list[int]:
         """Numbers of a feature's pieces, in order of the rows."""
         return [number for number, piece in enumerate(self.pieces) if piece.feature == feature]
@@ -169,11 +186,13 @@ class CandidateSpace:
         return int(self.bin_starts[-1])
 
     def describe(self, candidate: int) -> tuple[int, int, bool]:
-        """Feature, cut or category number, and default direction (left) of a candidate."""
+        """Feature, number of the cut, category or place, and default direction (left) of a candidate."""
         feature = int(np.searchsorted(self.candidate_starts, candidate, side="right")) - 1
         place = candidate - int(self.candidate_starts[feature])
         count = self.plans[feature].n_candidates
         first, place = place < count, place % count
+        if feature in self.partitioned:
+            return feature, place if first else count - 1 - place, first
         if self.features[feature].categorical:
             return feature, place, first
         return (feature, place, False) if first else (feature, count - 1 - place, True)
@@ -182,8 +201,9 @@ class CandidateSpace:
     def codes(self) -> Words:
         """What a model says of a split on each candidate, but for a numeric cut: uint64, shape (candidates,).
 
-        Bit 0 is 1, bit 1 the default direction (left), bits 2 to 32 the feature, bits 33 to 63 the category. The
-        number of the candidate itself would tell more: where a cut lies among its owner's bins.
+        Bit 0 is 1, bit 1 the default direction (left), bits 2 to 32 the feature, bits 33 to 63 the category, or in
+        partitioned columns room for a bit of each category that goes right. The number of the candidate itself would
+        tell more: where a cut lies among its owner's bins.
         """
         codes = np.empty(self.n_candidates, dtype=WORD)
         for feature, plan in enumerate(self.plans):
@@ -191,13 +211,15 @@ class CandidateSpace:
             second = np.arange(stop - start) >= plan.n_candidates
             categorical = self.features[feature].categorical
             default_left = ~second if categorical else second
-            category = np.arange(stop - start) % plan.n_candidates * categorical
+            category = np.arange(stop - start) % plan.n_candidates * (categorical and feature not in self.partitioned)
             codes[start:stop] = 1 | default_left.astype(np.int64) << 1 | feature << 2 | category << 33
         return codes
 
     def number(self, feature: int, place: int, default_left: bool) -> int:
         """The inverse of `describe`."""
         start, count = int(self.candidate_starts[feature]), self.plans[feature].n_candidates
+        if feature in self.partitioned:
+            return start + (place if default_left else 2 * count - 1 - place)
         if self.features[feature].categorical:
             return start + (place if default_left else count + place)
         return start + (2 * count - 1 - place if default_left else place)
@@ -208,8 +230,9 @@ class Sides:
     """Which bins are on the left of each candidate of some features, as ranges of the common numbering of bins.
 
     The left side of candidate k is `whole[k]` times the node, plus `sign[k]` times the bins first[k] to last[k] - 1,
-    plus `missing_sign[k]` times bin missing[k]. Where the candidate sends missing rows the less preferred way,
-    second[k] is the position of their bin in `missing_bins`, else -1.
+    plus `missing_sign[k]` times bin missing[k]; in partitioned columns, less the categories that go right. Where the
+    candidate sends missing rows the less preferred way, second[k] is the position of their bin in `missing_bins`, else
+    -1.
     """
 
     candidates: Ints
@@ -233,7 +256,11 @@ def sides_of(space: CandidateSpace, features: Sequence[int]) -> Sides:
         place, one = np.arange(count), np.ones(count, dtype=np.int64)
         zero, missing_bin = 0 * one, (start + plan.n_bins) * one
         missing = space.features[feature].missing
-        if space.features[feature].categorical:
+        if feature in space.partitioned:
+            variants = [(one, zero, start * one, start * one, zero)]
+            if missing:
+                variants.append((one, zero, start * one, start * one, -one))
+        elif space.features[feature].categorical:
             variants = [(one, -one, start + place, start + place + 1, zero)]
             if missing:
                 variants.append((one, -one, start + place, start + place + 1, -one))

@@ -15,8 +15,10 @@ from veilboost.mpc.ring import Words, unpack_bits
 from veilboost.mpc.session import Session, receive_disclosed
 from veilboost.mpc.shares import Shared, SharedBits, stack, stack_bits
 from veilboost.mpc.transport.base import Transport
+from veilboost.trees.category_sets import CategorySets
 from veilboost.trees.ensemble import Ensemble, Tree
 from veilboost.trees.objective import BaseScore
+from veilboost.xorboost.candidates import CandidateSpace
 from veilboost.xorboost.train import SharedForest, TrainingTask
 from veilboost.xorboost.validation import best_round, metric_values
 
@@ -74,14 +76,13 @@ def rebuild(task: TrainingTask, values: dict[str, Words]) -> Ensemble:
     depth = parameters.max_depth
     n_trees, inner = parameters.n_trees, 2**depth - 1
     codes = values["splits"].reshape(n_trees, inner)
-    categorical = np.array([feature.categorical for feature in space.features])
     bits = unpack_bits(values["cuts"], 32)
     cuts = np.packbits(bits, axis=-1, bitorder="little").view(np.float32).reshape(n_trees, inner)
     weights = decode(values["weights"], FRACTION_BITS).reshape(n_trees, inner + 1) * unit.half_width
     trees = []
     for number in range(n_trees):
-        feature, default_left, category = _decoded(codes[number])
-        category[~categorical[feature]] = -1
+        feature, default_left, rest = _decoded(codes[number])
+        sets = _sets(space, feature, rest)
         gain = cover = None
         if parameters.reveal_gain:
             gain_bits = task.scales.gradient_bits + task.scales.weight_bits
@@ -89,7 +90,7 @@ def rebuild(task: TrainingTask, values: dict[str, Words]) -> Ensemble:
             cover = decode(values["covers"][number], task.scales.hessian_bits) * unit.hessian
         trees.append(
             Tree.from_complete(
-                depth, codes[number] > 0, feature, cuts[number], category, default_left, weights[number], gain, cover
+                depth, codes[number] > 0, feature, cuts[number], sets, default_left, weights[number], gain, cover
             )
         )
     base_score = _base_score(task, values)
@@ -114,10 +115,21 @@ def _cut(ensemble: Ensemble, task: TrainingTask, words: Words) -> Ensemble:
 
 
 def _decoded(codes: Words) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
-    """Feature, default direction and category of each node; the inverse of `CandidateSpace.codes`."""
+    """Feature, default direction and the bits for categories of each node; the inverse of `CandidateSpace.codes`."""
     feature = (codes >> np.uint64(2) & np.uint64((1 << 31) - 1)).astype(np.int32)
     default_left = (codes >> np.uint64(1) & np.uint64(1)).astype(np.bool_)
     return feature, default_left, (codes >> np.uint64(33)).astype(np.int32)
+
+
+def _sets(space: CandidateSpace, features: npt.NDArray[np.int32], rest: npt.NDArray[np.int32]) -> CategorySets:
+    """The categories that go right at each node."""
+    sets: list[list[int]] = []
+    for feature, bits in zip(features.tolist(), rest.tolist(), strict=True):
+        if feature in space.partitioned:
+            sets.append([code for code in range(space.plans[feature].n_bins) if bits >> code & 1])
+        else:
+            sets.append([bits] if space.features[feature].categorical else [])
+    return CategorySets.of(sets)
 
 
 def _items(task: TrainingTask) -> list[_Item]:

@@ -17,6 +17,9 @@ from veilboost.xorboost.histogram import TableCells
 #: Nodes whose directions fit one table entry.
 _NODES_AT_ONCE = 64
 
+#: Where the bits of a set of categories begin in a code.
+_FIRST_SET_BIT = 33
+
 
 def winning_candidates(session: Session, space: CandidateSpace, choice: Shared) -> SharedBits:
     """One-hot planes (nodes, candidates) of the winners; zero planes where a node does not split. One round.
@@ -34,23 +37,35 @@ def winning_candidates(session: Session, space: CandidateSpace, choice: Shared) 
     return SharedBits(planes.holder, pack_bits(bits.view(np.bool_)), space.n_candidates)
 
 
-def split_codes(space: CandidateSpace, winners: SharedBits) -> SharedBits:
+def split_codes(space: CandidateSpace, winners: SharedBits, sets: SharedBits | None) -> SharedBits:
     """What the model says of every split but its cut: planes (nodes, 64), zero where a node does not split. Local.
 
     See `CandidateSpace.codes` for the bits.
+
+    Parameters
+    ----------
+    sets
+        From `LevelPartition.winning_sets`; None where no column is partitioned.
     """
     if winners.hollow:
         return SharedBits(None, None, 64, (len(winners), 1))
     won = unpack_bits(winners.words, winners.count).view(np.bool_)
     words = np.stack([np.bitwise_xor.reduce(space.codes[node]) for node in won])
+    if sets is not None:
+        right = unpack_bits(sets.words, sets.count).astype(WORD)
+        for feature in sorted(space.partitioned):
+            bins = space.bin_starts[feature] + np.arange(space.plans[feature].n_bins)
+            shifts = (_FIRST_SET_BIT + np.arange(len(bins))).astype(WORD)
+            words ^= np.bitwise_xor.reduce(right[:, bins] << shifts, axis=1)
     return SharedBits(winners.holder, words.reshape(-1, 1), 64)
 
 
-def direction_tables(space: CandidateSpace, winners: SharedBits) -> Words | None:
+def direction_tables(space: CandidateSpace, winners: SharedBits, sets: SharedBits | None) -> Words | None:
     """Per bin, one bit per node: whether rows of this bin go left there. Local; at most 64 nodes.
 
     For a bin of the winning feature it is the XOR of the winner's bits over all candidates that have the bin on their
-    left side; for all other features it is zero. A missing-value indicator's entry is XORed in by the lookup: in the
+    left side; for all other features it is zero. In a partitioned column all categories but those of the winner's set
+    are on the left. A missing-value indicator's entry is XORed in by the lookup: in the
     permuted layout missing rows lie in bins above every valid cut, so they go right unless their own entry turns them.
 
     Returns
@@ -64,11 +79,17 @@ def direction_tables(space: CandidateSpace, winners: SharedBits) -> Words | None
     running = np.zeros((len(winners), winners.count + 1), dtype=np.uint8)
     np.bitwise_xor.accumulate(bits, axis=1, out=running[:, 1:])
     tables = np.zeros((len(winners), space.n_bins), dtype=np.uint8)
+    right = None if sets is None else unpack_bits(sets.words, sets.count)
     for feature, plan in enumerate(space.plans):
         start, stop = int(space.candidate_starts[feature]), int(space.candidate_starts[feature + 1])
         first_bin, count = int(space.bin_starts[feature]), plan.n_candidates
         bins = np.arange(plan.n_bins)
-        if space.features[feature].categorical:
+        if feature in space.partitioned:
+            own = np.repeat(running[:, [stop]] ^ running[:, [start]], plan.n_bins, axis=1)
+            if right is not None:
+                own ^= right[:, first_bin + bins]
+            left_missing = running[:, start + count] ^ running[:, start]
+        elif space.features[feature].categorical:
             own = running[:, [stop]] ^ running[:, [start]]  # all categories but the chosen one go left
             for variant in range(start, stop, count):
                 own = own ^ bits[:, variant : variant + count]
@@ -88,7 +109,9 @@ def direction_tables(space: CandidateSpace, winners: SharedBits) -> Words | None
     return kernels.gather_words(pack_bits(tables.view(np.bool_)), space.n_bins)
 
 
-def piece_tables(space: CandidateSpace, cells: TableCells, winners: SharedBits, active: frozenset[int]) -> Words | None:
+def piece_tables(
+    space: CandidateSpace, cells: TableCells, winners: SharedBits, sets: SharedBits | None, active: frozenset[int]
+) -> Words | None:
     """`direction_tables` in the numbering of the pieces' bins; one round where columns are pooled, else local.
 
     Returns
@@ -96,7 +119,7 @@ def piece_tables(space: CandidateSpace, cells: TableCells, winners: SharedBits, 
     uint64 array, shape (piece bins,)
         This participant's XOR share; None at the dealer.
     """
-    tables = direction_tables(space, winners)
+    tables = direction_tables(space, winners, sets)
     if len(space.pieces) == len(space.features):
         return tables
     pooled = None
@@ -122,6 +145,7 @@ def route(
     space: CandidateSpace,
     cells: TableCells,
     winners: SharedBits,
+    sets: SharedBits | None,
     indicators: SharedBits,
     active: frozenset[int],
 ) -> SharedBits:
@@ -131,6 +155,8 @@ def route(
     ----------
     winners
         From `winning_candidates`.
+    sets
+        From `LevelPartition.winning_sets`; None where no column is partitioned.
     indicators
         Planes (nodes, rows): which rows are in which node.
 
@@ -150,7 +176,8 @@ def route(
     for first in range(0, nodes, _NODES_AT_ONCE):
         part = winners[first : first + _NODES_AT_ONCE]
         octets = _octets_for(len(part))
-        tables = piece_tables(space, cells, part, active)
+        own_sets = None if sets is None else sets[first : first + _NODES_AT_ONCE]
+        tables = piece_tables(space, cells, part, own_sets, active)
         words: Words | None = None if tables is None else np.zeros(space.rows, dtype=WORD)
         for own in cells.owners:
             found = own.lookup(tables, active, octets)

@@ -29,6 +29,7 @@ from veilboost.xorboost.candidates import Binned, CandidateSpace, share_cuts, sh
 from veilboost.xorboost.histogram import TableCells, left_sums
 from veilboost.xorboost.objectives.base import Objective, Unit, row_weights, share_labels, share_weights
 from veilboost.xorboost.objectives.choose import objective_of
+from veilboost.xorboost.partitions import partition_level
 from veilboost.xorboost.routing import route, split_codes, winning_candidates
 from veilboost.xorboost.validation import finish, sum_of_losses
 
@@ -104,7 +105,7 @@ class SharedTree:
     Attributes
     ----------
     splits
-        Planes (inner nodes, 64): feature, default direction and category; zero where a node does not split. See
+        Planes (inner nodes, 64): feature, default direction and categories; zero where a node does not split. See
         `CandidateSpace.codes`.
     cuts
         Planes (inner nodes, 32): the float32 cut of each; zero for categories and where a node does not split.
@@ -288,7 +289,8 @@ def grow_tree(
 
     1. Sum the gradients of the left children per bin, masked by the children's row indicators; the right children's
        sums are the parents' minus these.
-    2. Find the best split of every node (`splitting.search`).
+    2. Find the best split of every node (`splitting.search`); in partitioned columns, sort the categories first
+       (`partitions`).
     3. Route the rows (`routing`), unless the level was the last: then the leaves' weights are the optimal weights of
        their sums, and every row's margin moves by the weight of its leaf.
     """
@@ -315,15 +317,20 @@ def grow_tree(
         session.phases.enter("split search")
         features = np.flatnonzero(permitted.any(axis=0))
         sides = sides_of(space, features.tolist())
+        left = left_sums(space, sides, histogram, standing.sums)
+        partition = partition_level(session, space, features.tolist(), histogram, parameters, scales)
+        if partition is not None:
+            left = partition.left(sides, left)
         splits = find_splits(
             session,
             Candidates(
-                left=left_sums(space, sides, histogram, standing.sums),
+                left=left,
                 numbers=sides.candidates,
                 valid=None if valid is None else pick_bits(valid, sides.candidates),
                 missing=histogram[sides.missing_bins, 1].transpose() if len(sides.missing_bins) else None,
                 second=sides.second,
                 permitted=_permitted_candidates(space, sides.candidates, permitted),
+                conditions=() if partition is None else (partition.condition(sides),),
             ),
             standing,
             parameters,
@@ -333,10 +340,11 @@ def grow_tree(
         session.phases.enter("routing")
         winners = winning_candidates(session, space, splits.choice)
         cut_bits.append(_in_planes(look_up(session, winners, cuts), 32))
-        codes.append(split_codes(space, winners))
+        sets = None if partition is None else partition.winning_sets(session, winners)
+        codes.append(split_codes(space, winners, sets))
         gains.append(splits.gain)
         covers.append(standing.sums[1])
-        indicators = route(session, space, cells, winners, indicators, frozenset(features.tolist()))
+        indicators = route(session, space, cells, winners, sets, indicators, frozenset(features.tolist()))
         standing = splits.children
     session.phases.enter("leaves")
     covers.append(standing.sums[1])

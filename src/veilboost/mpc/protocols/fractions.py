@@ -7,6 +7,7 @@ they come in two limbs, and the products' sums are put together again by one tru
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from veilboost.mpc import kernels
 from veilboost.mpc.correlations import Correlation, ring_field
@@ -58,37 +59,57 @@ def compare_fractions(session: Session, players: Shared) -> tuple[SharedBits, An
        B = l_i d_j - l_j d_i, as in `multiply`. |A| < 2^60 and |B| < 2^62.
     3. e_i d_j - e_j d_i = A 2^31 + B; its sign is that of 8 A + B / 2^28, rounded: `truncate`, `negative`.
     """
+    products, anchored = cross_products(session, players, *np.triu_indices(players.shape[1], 1))
+    (carry,) = truncate(session, (products[1], LIMB_BITS - _SPARE_BITS))
+    difference = products[0] * np.array(1 << _SPARE_BITS, dtype=WORD) + carry
+    return negative_planes(session, difference), anchored
+
+
+def cross_products(
+    session: Session, players: Shared, earlier: npt.NDArray[np.int64], later: npt.NDArray[np.int64]
+) -> tuple[Shared, Anchored]:
+    """x_i d_j - x_j d_i of pairs of players, in one round; every player is opened once.
+
+    Parameters
+    ----------
+    players
+        Shape (words + 1, size, count): any number of words x of each player, and last d.
+    earlier, later
+        int64, shape (pairs,): players i and j of each pair.
+
+    Returns
+    -------
+    products
+        Shape (words, pairs, count).
+    anchored
+        The players, which have been opened under masks.
+    """
     _, size, count = players.shape
-    earlier, later = np.triu_indices(size, 1)
-    pairs = len(earlier)
+    words, pairs = len(players) - 1, len(earlier)
 
     def derive(masks: Words) -> list[Words]:
-        products = np.zeros((2, pairs, count), dtype=WORD)
+        products = np.zeros((words, pairs, count), dtype=WORD)
         kernels.cross_products(masks, masks, np.zeros_like(masks), earlier, later, products)
         return [products]
 
     dealt = session.correlate(
         Correlation(
             "cross products",
-            masks=[ring_field(3, size, count)],
-            derived=[ring_field(2, pairs, count)],
+            masks=[ring_field(words + 1, size, count)],
+            derived=[ring_field(words, pairs, count)],
             derive=derive,
         )
     )
     mask = dealt.ring_mask(0)
     if session.dealing:
-        products, opened = Shared(None, None, (2, pairs, count)), None
-    else:
-        (opened,) = session.open_masked((players, mask))
-        words = dealt.ring(0).words.copy()
-        own = np.negative(mask.share.words)
-        if session.holder == 0:
-            own += opened
-        kernels.cross_products(opened, own, mask.share.words, earlier, later, words)
-        products = Shared(session.holder, words)
-    (carry,) = truncate(session, (products[1], LIMB_BITS - _SPARE_BITS))
-    difference = products[0] * np.array(1 << _SPARE_BITS, dtype=WORD) + carry
-    return negative_planes(session, difference), Anchored(players, mask, opened)
+        return Shared(None, None, (words, pairs, count)), Anchored(players, mask, None)
+    (opened,) = session.open_masked((players, mask))
+    products = dealt.ring(0).words.copy()
+    own = np.negative(mask.share.words)
+    if session.holder == 0:
+        own += opened
+    kernels.cross_products(opened, own, mask.share.words, earlier, later, products)
+    return Shared(session.holder, products), Anchored(players, mask, opened)
 
 
 def fraction_scores(upper: Shared, lower: Shared, denominator: Shared) -> Shared:
