@@ -26,6 +26,7 @@ def test_defaults_are_those_of_xgboost() -> None:
         "min_child_weight": 1.0,
         "max_delta_step": 0.0,
         "max_cat_to_onehot": 4,
+        "monotone_constraints": {},
         "subsample": 1.0,
         "colsample_bytree": 1.0,
         "colsample_bylevel": 1.0,
@@ -84,6 +85,9 @@ def test_canonical_names() -> None:
         ({"base_score": 1}, ["base_score", "between 0 and 1"]),
         ({"base_score": 1e-60}, ["base_score", "between 0 and 1"]),
         ({"objective": "reg:squarederror", "base_score": 1e300}, ["base_score", "finite"]),
+        ({"monotone_constraints": {"age": 2}}, ["monotone_constraints", "-1, 0 or 1"]),
+        ({"monotone_constraints": [1]}, ["monotone_constraints", "{ age = 1 }"]),
+        ({"max_cat_to_onehot": 0}, ["max_cat_to_onehot", "at least 1"]),
         ({"reveal_gain": 1}, ["reveal_gain", "true or false"]),
         ({"min_rows_per_leaf": -1}, ["min_rows_per_leaf", "at least 0"]),
         ({"eta": "a\nb" * 1000}, ["eta"]),
@@ -94,7 +98,7 @@ def test_bad_parameters_are_refused_in_one_line(given: dict[str, object], words:
         parameters_from(given)
     message = str(caught.value)
     assert "\n" not in message
-    assert len(message) < 400
+    assert len(message) < 500
     for word in words:
         assert word in message
 

@@ -40,7 +40,7 @@ def table(rows: int = 300, seed: int = 0) -> tuple[list[BinnedColumn], np.ndarra
 
 
 def all_gains(columns: list[BinnedColumn], labels: np.ndarray, parameters: Parameters) -> tuple[Candidates, np.ndarray]:
-    candidates = Candidates(columns, parameters.max_cat_to_onehot)
+    candidates = Candidates(columns, parameters)
     gradient, hessian = gradients(parameters.objective, np.zeros(len(labels)), labels)
     sums = candidates.sums(np.arange(len(labels)), gradient, hessian)
     return candidates, candidates.gains(sums, parameters, np.full(len(columns), True))
@@ -54,7 +54,7 @@ def test_candidates_are_numbered_as_promised() -> None:
             column("f", Kind.FLAG, [0, 1, 1, 0, 1]),
             column("k", Kind.CATEGORICAL, [0, 1, 1, 0, 1], levels=2),
         ],
-        4,
+        Parameters(),
     )
     n = candidates.columns[0].plan.n_candidates
     assert candidates.feature.tolist() == [0] * 2 * n + [1] * 4 + [2] + [3] * 2

@@ -59,6 +59,8 @@ class XORBoost:
         min_child_weight: float = 1.0,
         max_delta_step: float | None = None,
         scale_pos_weight: float | None = None,
+        max_cat_to_onehot: int = 4,
+        monotone_constraints: Mapping[str, int] | Sequence[int] | None = None,
         subsample: float = 1.0,
         colsample_bytree: float = 1.0,
         colsample_bylevel: float = 1.0,
@@ -90,6 +92,8 @@ class XORBoost:
         self.min_child_weight = min_child_weight
         self.max_delta_step = max_delta_step
         self.scale_pos_weight = scale_pos_weight
+        self.max_cat_to_onehot = max_cat_to_onehot
+        self.monotone_constraints = monotone_constraints
         self.subsample = subsample
         self.colsample_bytree = colsample_bytree
         self.colsample_bylevel = colsample_bylevel
@@ -156,7 +160,8 @@ class XORBoost:
         frames, holders = read_all(parties, data, row_id)
         where = "table of " + " and ".join(holders[label])
         labels = self._encode_label(pool_cells([frames[party][label] for party in holders[label]]), where)
-        parameters = self._parameters()
+        names = list(dict.fromkeys(name for frame in frames.values() for name in frame.columns))
+        parameters = self._parameters([name for name in names if name not in data.values()])
         ranges = {} if label_range is None else {"label_range": label_range}
         if label_range is None and parameters["objective"] in _NUMERIC:
             ranges["label_range"] = _range_of(labels, where, lowest=_NUMERIC[parameters["objective"]])
@@ -195,9 +200,17 @@ class XORBoost:
         self.ledger_ = run.ledger
         return self
 
-    def _parameters(self) -> dict[str, Any]:
+    def _parameters(self, features: Sequence[str]) -> dict[str, Any]:
         """Parameters as a job file has them, checked; after `_encode_label`."""
         given = {name: value for name, value in self.get_params().items() if value is not None}
+        constraints: Any = self.monotone_constraints
+        if isinstance(constraints, list | tuple):
+            if len(constraints) != len(features):
+                raise InputError(
+                    f"parameter monotone_constraints has {len(constraints)} numbers for {len(features)} features: "
+                    "give one for each, or a dict such as {'age': 1}"
+                )
+            given["monotone_constraints"] = dict(zip(features, constraints, strict=True))
         if self.objective not in (None, *self._objectives):
             raise InputError(
                 f"parameter objective = {self.objective!r} is not allowed: {type(self).__name__} has "

@@ -36,6 +36,17 @@ def check_label(data: DataEntry, parameters: Parameters, features: Sequence[Feat
         raise JobError(f"{at}: counts are not below 0: give bounds such as [0, 100]")
 
 
+def check_constraints(parameters: Parameters, features: Sequence[Feature], where: str) -> None:
+    """Monotone constraints are of numeric features."""
+    at = f"{where}: [model]: parameter monotone_constraints"
+    kinds = {feature.name: feature for feature in features}
+    for name in parameters.monotone_constraints:
+        if name not in kinds:
+            raise JobError(f"{at}: there is no [[feature]] '{name}': check the name")
+        if kinds[name].categorical:
+            raise JobError(f"{at}: '{name}' is categorical and has no order: remove it")
+
+
 def check_weight(data: DataEntry, features: Sequence[Feature], where: str) -> None:
     """Weights have a column of their own and public bounds."""
     at = f"{where}: [data], key 'weight"

@@ -23,7 +23,14 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from veilboost.errors import JobError
-from veilboost.jobs.consistency import check_columns, check_id, check_label, check_participants, check_weight
+from veilboost.jobs.consistency import (
+    check_columns,
+    check_constraints,
+    check_id,
+    check_label,
+    check_participants,
+    check_weight,
+)
 from veilboost.jobs.entries import (
     DEALER,
     Address,
@@ -260,6 +267,7 @@ def _check(tables: Mapping[str, Any], where: str) -> Job:
     parties = tuple(read_entry(Party, entry, at) for at, entry in _array(tables["party"], f"{where}: [[party]]"))
     features = tuple(entry.to_feature() for entry in feature_entries)
     check_label(data, parameters, features, where)
+    check_constraints(parameters, features, where)
     check_weight(data, features, where)
     check_participants(job.analyst, parties, dealer.address, where)
     check_columns(data, features, parties, where)
@@ -315,6 +323,8 @@ def _value(value: object) -> str:
     if isinstance(value, str):
         # JSON's escapes are TOML's; only DEL needs one in TOML alone.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_value(key)} = {_value(item)}" for key, item in value.items()) + " }"
     if isinstance(value, tuple):
         return "[" + ", ".join(_value(item) for item in value) + "]"
     return repr(value)

@@ -2,8 +2,8 @@
 
 With a = H_L + lambda, b = H_R + lambda and S = a + b, XGBoost's gain of a split is D^2 / (a b S) minus a constant of
 the node, D = G_L S - G_P a. So within a node the candidates are ranked by the fractions (D / S)^2 / (a b / S^2): no
-cancellation, and no division either (protocols/fractions.py). With L1 regularisation or `max_delta_step` the identity
-fails, and both sides' scores are computed one by one.
+cancellation, and no division either (protocols/fractions.py). With L1 regularisation, `max_delta_step` or monotone
+constraints the identity fails, and both sides' scores are computed one by one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from veilboost.mpc.protocols.fractions import (
 from veilboost.mpc.protocols.multiply import multiply
 from veilboost.mpc.protocols.select import select
 from veilboost.mpc.protocols.truncate import truncate
-from veilboost.mpc.ring import WORD_BITS, to_ring
+from veilboost.mpc.ring import WORD_BITS, Words, to_ring
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, SharedBits, stack, stack_bits
 from veilboost.splitting.scales import Scales
@@ -59,6 +59,8 @@ class Standing:
         Shape (nodes,): 2^60 / (H + 2 lambda). Where scores are computed side by side it has no use and is zero.
     alive
         One plane of `nodes` bits: whether a node's parent was split.
+    bounds
+        Shape (2, nodes): least and greatest negated weight below the node; None without monotone constraints.
     """
 
     sums: Shared
@@ -66,11 +68,12 @@ class Standing:
     score: Shared
     factor: Shared
     alive: SharedBits
+    bounds: Shared | None = None
 
 
 def by_sides(parameters: Parameters) -> bool:
     """Whether the identity of gains fails."""
-    return bool(parameters.reg_alpha or parameters.max_delta_step)
+    return bool(parameters.reg_alpha or parameters.max_delta_step or parameters.constrained)
 
 
 def contest(parameters: Parameters) -> Contest:
@@ -78,34 +81,55 @@ def contest(parameters: Parameters) -> Contest:
     return compare_numbers if by_sides(parameters) else compare_fractions
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """What is known of the candidates of a level.
+
+    Attributes
+    ----------
+    scores
+        What ranks the candidates of every node as XGBoost's gain does, before `keep_valid`: shape (2, nodes,
+        candidates), D / S in units of the gradient, below 2^30, and p with 32 fraction bits; or, side by side, shape
+        (1, nodes, candidates), twice the loss saved. Means nothing where a side is empty.
+    weights
+        Side by side, of both sides, shape (2, nodes, candidates): see `side_scores`; else None.
+    """
+
+    scores: Shared
+    weights: Shared | None = None
+
+
 def rank(
     session: Session, gradient: Shared, hessian: Shared, standing: Standing, parameters: Parameters, scales: Scales
-) -> Shared:
-    """Scores that rank the candidates of every node as XGBoost's gain does, before `keep_valid`.
+) -> Ranked:
+    """Rank the candidates of every node.
 
     Parameters
     ----------
     gradient, hessian
         Sums of the left side, shape (nodes, candidates).
 
-    Returns
-    -------
-    Shared
-        Shape (2, nodes, candidates): D / S in units of the gradient, below 2^30, and p with 32 fraction bits; or, side
-        by side, shape (1, nodes, candidates): twice the loss saved. Means nothing where a side is empty.
-
     Notes
     -----
     1. u = a / S with 31 fraction bits: a (2^60 / S) never exceeds 2^60.
     2. D / S = G_L - G_P u and p = a b / S^2 = u (1 - u), one product each, truncated.
+
+    Side by side, within bounds, a score may be negative, and the node's too: there it is what the split saves more than
+    the node, which is negative only of candidates that gain nothing.
     """
-    nodes = gradient.shape[0]
+    nodes, count = gradient.shape
     node_gradient, node_hessian = (standing.sums[vector].reshape(nodes, 1) for vector in (0, 1))
     if by_sides(parameters):
         gradients = stack([gradient, node_gradient - gradient])
         hessians = stack([hessian, node_hessian - hessian])
-        _, scores = side_scores(session, gradients, hessians, parameters, scales)
-        return stack([scores.sum(axis=0)])
+        bounds = standing.bounds
+        if bounds is not None:
+            bounds = bounds.reshape(2, 1, nodes, 1).broadcast_to((2, 2, nodes, count))
+        weights, scores = side_scores(session, gradients, hessians, parameters, scales, bounds)
+        saved = scores.sum(axis=0)
+        if bounds is not None:
+            saved = saved - standing.score.reshape(nodes, 1)
+        return Ranked(stack([saved]), weights)
     lam = scales.hessian(parameters.reg_lambda)
     (scaled,) = multiply(session, (hessian + lam, standing.factor.reshape(nodes, 1)))
     (u,) = truncate(session, (scaled, 2 * DIVISOR_BITS - _SHARE_BITS))
@@ -114,11 +138,11 @@ def rank(
     difference, spread = truncate(
         session, (gradient * one - parent, _SHARE_BITS), (u * one - square, 2 * _SHARE_BITS - _SPREAD_BITS)
     )
-    return stack([difference, spread + to_ring(_LEAST_SPREAD)])
+    return Ranked(stack([difference, spread + to_ring(_LEAST_SPREAD)]))
 
 
 def keep_valid(session: Session, valid: SharedBits, ranked: Shared, parameters: Parameters) -> Shared:
-    """The scores that `contest` compares: of what `rank` returned, with those of invalid candidates below all others.
+    """The scores that `contest` compares: those of `rank`, with those of invalid candidates below all others.
 
     Parameters
     ----------
@@ -148,7 +172,12 @@ def is_valid(best: Shared, parameters: Parameters) -> Shared:
 
 
 def side_scores(
-    session: Session, gradient: Shared, hessian: Shared, parameters: Parameters, scales: Scales
+    session: Session,
+    gradient: Shared,
+    hessian: Shared,
+    parameters: Parameters,
+    scales: Scales,
+    bounds: Shared | None = None,
 ) -> tuple[Shared, Shared]:
     """Optimal weight of a leaf with these sums, and twice the loss that it saves, as XGBoost computes them.
 
@@ -156,27 +185,34 @@ def side_scores(
     ----------
     gradient, hessian
         Sums, of one shape. Results mean nothing where H + lambda is 0.
+    bounds
+        With monotone constraints the least and the greatest negated weight of each, shape (2, ...).
 
     Returns
     -------
     weight
         -w, before the learning rate, with `scales.weight_bits` fraction bits.
     score
-        With gradient_bits + weight_bits fraction bits: T(G)^2 / (H + lambda), or with `max_delta_step`
+        With gradient_bits + weight_bits fraction bits: T(G)^2 / (H + lambda), or with `max_delta_step` or bounds
         -(2 G w + (H + lambda) w^2) for the clipped w.
     """
     threshold = soft_threshold(session, gradient, parameters, scales)
     divisor = hessian + scales.hessian(parameters.reg_lambda)
     weight = divide(session, threshold, divisor, _weight_shift(scales))
-    return _clipped(session, gradient, threshold, divisor, weight, parameters, scales)
+    return _clipped(session, gradient, threshold, divisor, weight, bounds, parameters, scales)
 
 
 def appraise(
-    session: Session, gradient: Shared, hessian: Shared, parameters: Parameters, scales: Scales
+    session: Session,
+    gradient: Shared,
+    hessian: Shared,
+    parameters: Parameters,
+    scales: Scales,
+    bounds: Shared | None = None,
 ) -> tuple[Shared, Shared, Shared]:
     """`side_scores` of nodes, shape (nodes,), and the `factor` of their standing, in the same rounds but one."""
     if by_sides(parameters):
-        weight, score = side_scores(session, gradient, hessian, parameters, scales)
+        weight, score = side_scores(session, gradient, hessian, parameters, scales, bounds)
         return weight, score, score * to_ring(0)
     lam = scales.hessian(parameters.reg_lambda)
     inverse, power = reciprocal(session, stack([hessian + lam, hessian + 2 * lam]))
@@ -207,14 +243,19 @@ def _clipped(
     threshold: Shared,
     divisor: Shared,
     weight: Shared,
+    bounds: Shared | None,
     parameters: Parameters,
     scales: Scales,
 ) -> tuple[Shared, Shared]:
-    """The weight within `max_delta_step`, and its score."""
-    if not parameters.max_delta_step:
+    """The weight within its bounds or `max_delta_step`, and its score."""
+    if not parameters.max_delta_step and not parameters.constrained:
         (score,) = multiply(session, (threshold, weight))
         return weight, score
-    weight = _clip(session, weight, _clamp(parameters.max_delta_step * 2.0**scales.weight_bits))
+    if bounds is not None:
+        weight = _clip(session, weight, bounds[0], bounds[1])
+    elif parameters.max_delta_step:
+        limit = _clamp(parameters.max_delta_step * 2.0**scales.weight_bits)
+        weight = _clip(session, weight, to_ring(-limit), to_ring(limit))
     (product,) = multiply(session, (divisor, weight))
     (product,) = truncate(session, (product, _weight_shift(scales)))
     (score,) = multiply(session, (weight, gradient * to_ring(2) - product))
@@ -233,11 +274,12 @@ def soft_threshold(session: Session, gradient: Shared, parameters: Parameters, s
     return parts.sum(axis=0).reshape(*gradient.shape)
 
 
-def _clip(session: Session, value: Shared, limit: int) -> Shared:
-    over, not_under = at_least(session, (value, limit), (value, -limit))
-    flat = value.reshape(value.size)
-    (parts,) = select(session, stack_bits([over, ~not_under]), stack([to_ring(limit) - flat, to_ring(-limit) - flat]))
-    return (flat + parts.sum(axis=0)).reshape(*value.shape)
+def _clip(session: Session, value: Shared, low: Shared | Words, high: Shared | Words) -> Shared:
+    above, below = value - high, value - low
+    over, not_under = at_least(session, (above, 0), (below, 0))
+    changes = stack([(-above).reshape(value.size), (-below).reshape(value.size)])
+    (parts,) = select(session, stack_bits([over, ~not_under]), changes)
+    return value + parts.sum(axis=0).reshape(*value.shape)
 
 
 def _clamp(bound: float) -> int:

@@ -16,6 +16,7 @@ from veilboost.mpc.ring import pack_bits, to_ring, unpack_bits
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, SharedBits, concatenate, stack, stack_bits, stack_planes
 from veilboost.splitting.gain import Standing, appraise, at_least, contest, is_valid, keep_valid, rank
+from veilboost.splitting.monotone import bounds_of_root
 from veilboost.splitting.scales import Scales
 from veilboost.trees.parameters import Parameters
 
@@ -51,6 +52,8 @@ class Candidates:
         Public, shape (nodes, candidates): column sampling by node; None when all are.
     conditions
         What else a candidate must fulfil: planes of nodes * candidates bits.
+    signs
+        Public, shape (candidates,): the monotone constraint of each candidate's column; None without constraints.
     """
 
     left: Shared
@@ -60,6 +63,7 @@ class Candidates:
     second: npt.NDArray[np.int64] | None = None
     permitted: npt.NDArray[np.bool_] | None = None
     conditions: tuple[SharedBits, ...] = ()
+    signs: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def open_root(session: Session, sums: Shared, alive: SharedBits, parameters: Par
     weight, score, factor = appraise(session, sums[0], sums[1], parameters, scales)
     (enough,) = at_least(session, (sums[1], scales.least_hessian(parameters.min_child_weight)), counts=True)
     (kept,) = select(session, enough, weight)
-    return Standing(sums, kept, score, factor, alive)
+    return Standing(sums, kept, score, factor, alive, bounds_of_root(session, parameters, scales))
 
 
 def find_splits(
@@ -110,7 +114,7 @@ def find_splits(
     Notes
     -----
     1. Score the candidates (`gain.rank`); a score counts only if both sides have the least hessian, the least number of
-       rows, and the candidate is valid.
+       rows, weights in the order that a monotone constraint asks for, and the candidate is valid.
     2. The tournament finds the best score with its left sums and its number.
     3. The winner splits its node if it has a score, its gain suffices and the node is alive. Otherwise choice and left
        sums become zero, and nobody can tell.
@@ -124,11 +128,10 @@ def find_splits(
     sums = stack([*unpack(session, won[1]), *(won[v] for v in range(2, len(won)))])
     both = stack([sums, standing.sums - sums])
     nodes = both.shape[2]
+    gradients, hessians = (both[:, vector].reshape(2 * nodes) for vector in (0, 1))
+    bounds = None if standing.bounds is None else concatenate([standing.bounds, standing.bounds], axis=1)
     weight, score, factor = (
-        values.reshape(2, nodes)
-        for values in appraise(
-            session, both[:, 0].reshape(2 * nodes), both[:, 1].reshape(2 * nodes), parameters, scales
-        )
+        values.reshape(2, nodes) for values in appraise(session, gradients, hessians, parameters, scales, bounds)
     )
     gain = score[0] + score[1] - standing.score
     # The second term, in the unit of the shared gradients, covers the rounding of a gain that is exactly zero.
@@ -173,11 +176,22 @@ def _valid_scores(
         if candidates.conditions:
             places = (np.arange(nodes)[:, None] * count + np.arange(count)[part]).reshape(-1)
             conditions += [pick_bits(plane, places) for plane in candidates.conditions]
+        if candidates.signs is not None and ranked.weights is not None and candidates.signs[part].any():
+            conditions.append(_in_order(session, ranked.weights, candidates.signs[part]))
         valid = conjunction_of(session, conditions)
         if candidates.permitted is not None:
             valid = valid & pack_bits(candidates.permitted[:, part].reshape(-1))
-        parts.append(keep_valid(session, valid, ranked, parameters))
+        parts.append(keep_valid(session, valid, ranked.scores, parameters))
     return concatenate(parts, axis=2)
+
+
+def _in_order(session: Session, weights: Shared, signs: npt.NDArray[np.int64]) -> SharedBits:
+    """Whether the sides' weights are as a constraint asks, nodes * candidates bits; `weights` are of `gain.Ranked`."""
+    constrained = np.flatnonzero(signs)
+    rises = (weights[0] - weights[1])[:, constrained] * to_ring(signs[constrained])  # weights are negated
+    (ordered,) = at_least(session, (rises, 0))
+    position = np.where(signs == 0, -1, np.cumsum(signs != 0) - 1)
+    return spread_bits(ordered, position, weights.shape[1])
 
 
 def conjunction_of(session: Session, conditions: Sequence[SharedBits]) -> SharedBits:

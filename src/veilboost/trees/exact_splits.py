@@ -11,6 +11,9 @@ Candidates are numbered feature by feature, and of equally good ones the first w
   equal ones keep the order of their codes. The first j + 1 go right, of at most all but one: first missing-left for j
   ascending, then missing-right for j descending (likewise).
 
+With monotone constraints weights are kept within the bounds of their node, and at a split by a constrained column the
+left and the right weight must be in order. Halfway between them is a bound of the children.
+
 Gains are rounded to float32, the precision of XGBoost's, so that candidates whose gains are equal but for the rounding
 of the sums tie here as they do there. Source: src/tree/hist/evaluate_splits.h, src/tree/split_evaluator.h and
 src/tree/param.h of XGBoost 3.2.
@@ -31,6 +34,10 @@ Float64 = npt.NDArray[np.float64]
 
 #: Of each partitioned column its categories in some order.
 Orders = dict[int, npt.NDArray[np.int64]]
+
+#: Least and greatest weight of the leaves below a node, before the learning rate.
+Bounds = tuple[float, float]
+NO_BOUNDS: Final[Bounds] = (-np.inf, np.inf)
 
 #: A split must reduce the loss by more than this (XGBoost's kRtEps).
 LEAST_GAIN: Final = np.float32(1e-6)
@@ -63,13 +70,17 @@ class Candidates:
         int64, shape (candidates,): column, and bin, category or place in the order j.
     partitioned
         bool, shape (F,): columns split into sets of categories.
+    signs
+        int64, shape (F,): the monotone constraint of each column.
     default_left
         bool, shape (candidates,): where missing rows go.
     """
 
-    def __init__(self, columns: Sequence[BinnedColumn], max_cat_to_onehot: int) -> None:
+    def __init__(self, columns: Sequence[BinnedColumn], parameters: Parameters) -> None:
         self.columns = tuple(columns)
-        self.partitioned = np.array([is_partitioned(column.feature, max_cat_to_onehot) for column in columns])
+        onehot = parameters.max_cat_to_onehot
+        self.partitioned = np.array([is_partitioned(column.feature, onehot) for column in columns])
+        self.signs = parameters.signs(column.feature for column in columns)
         n_bins = max(column.plan.n_bins for column in columns)
         self._shape = (len(columns), n_bins + 1)
         cells = np.empty((len(columns[0].bins), len(columns)), dtype=np.int64)
@@ -111,12 +122,13 @@ class Candidates:
         features: npt.NDArray[np.bool_],
         least_hessian: float | None = None,
         orders: Orders | None = None,
+        bounds: Bounds = NO_BOUNDS,
     ) -> npt.NDArray[np.float32]:
         """Loss reduction of every candidate, float32, shape (candidates,); -inf where a split is not allowed.
 
         Not allowed are an empty side, a hessian sum below `min_child_weight` (or `least_hessian`, when given), fewer
         than `min_rows_per_leaf` rows, a cut between equal values, and a column outside `features`, bool (F,).
-        `orders` stands for the orders of partitioned columns, when given.
+        `orders` stands for the orders of partitioned columns, when given; `bounds` are those of the node.
         """
         near = np.stack([sums.gradient, sums.hessian, sums.rows])
         missing = near[:, :, -1:]
@@ -128,7 +140,7 @@ class Candidates:
         both = np.stack([near, near + missing])
         one_side = both[self._joined, :, self.feature, self.bin].T
         allowed = self._valid & features[self.feature]
-        return _gains(one_side, sums, parameters, allowed, least_hessian)
+        return _gains(one_side, sums, parameters, allowed, least_hessian, bounds, self.signs[self.feature])
 
     def gain_of_set(
         self,
@@ -138,13 +150,14 @@ class Candidates:
         sums: NodeSums,
         parameters: Parameters,
         least_hessian: float | None = None,
+        bounds: Bounds = NO_BOUNDS,
     ) -> np.float32:
         """Loss reduction if these categories of a column go right; -inf where that is not allowed, as in `gains`."""
         per_bin = np.stack([sums.gradient[feature], sums.hessian[feature], sums.rows[feature]])
         one_side = per_bin[:, right].sum(axis=1, keepdims=True)
         if not missing_left:
             one_side += per_bin[:, -1:]
-        gains = _gains(one_side, sums, parameters, np.array([True]), least_hessian)
+        gains = _gains(one_side, sums, parameters, np.array([True]), least_hessian, bounds, np.array([0]))
         return np.float32(gains[0])
 
     def order(self, feature: int, sums: NodeSums, parameters: Parameters) -> npt.NDArray[np.int64]:
@@ -208,35 +221,54 @@ def _gains(
     parameters: Parameters,
     allowed: npt.NDArray[np.bool_],
     least_hessian: float | None,
+    bounds: Bounds,
+    signs: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float32]:
-    """Loss reduction of candidates with these sums on one side, float64 (3, candidates)."""
+    """Loss reduction of candidates with these sums on one side, float64 (3, candidates); of constrained ones the left.
+
+    `signs` are the constraints of the candidates' columns.
+    """
     other_side = sums.total[:, np.newaxis] - one_side
     least = parameters.min_child_weight if least_hessian is None else least_hessian
     for _, hessian, rows in (one_side, other_side):
         allowed = allowed & (hessian > 0) & (hessian >= least) & (rows >= max(1, parameters.min_rows_per_leaf))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        gains = score(one_side[0], one_side[1], parameters) + score(other_side[0], other_side[1], parameters)
-        gains -= score(sums.total[0], sums.total[1], parameters)
+        if parameters.constrained:
+            one, other = (optimal_weight(side[0], side[1], parameters, bounds) for side in (one_side, other_side))
+            allowed = allowed & ~(signs * (other - one) < 0)
+        gains = score(one_side[0], one_side[1], parameters, bounds)
+        gains += score(other_side[0], other_side[1], parameters, bounds)
+        gains -= score(sums.total[0], sums.total[1], parameters, bounds)
         return np.where(allowed, gains, -np.inf).astype(np.float32)
 
 
-def score(gradient: Any, hessian: Any, parameters: Parameters) -> Any:
+def score(gradient: Any, hessian: Any, parameters: Parameters, bounds: Bounds = NO_BOUNDS) -> Any:
     """Twice the loss that a leaf with these sums saves.
 
-    With L1 regularisation it is T(G)^2 / (H + lambda), T soft-thresholding; only with `max_delta_step` it is computed
-    from the clipped weight as -(2 G w + (H + lambda) w^2), in which alpha does not appear. So does XGBoost.
+    With L1 regularisation it is T(G)^2 / (H + lambda), T soft-thresholding; only with `max_delta_step` or constraints
+    it is computed from the clipped weight as -(2 G w + (H + lambda) w^2), in which alpha does not appear. So does
+    XGBoost.
     """
-    if parameters.max_delta_step == 0:
+    if parameters.max_delta_step == 0 and not parameters.constrained:
         return _soft_threshold(gradient, parameters.reg_alpha) ** 2 / (hessian + parameters.reg_lambda)
-    weight = optimal_weight(gradient, hessian, parameters)
+    weight = optimal_weight(gradient, hessian, parameters, bounds)
     return -(2 * gradient * weight + (hessian + parameters.reg_lambda) * weight**2)
 
 
-def leaf_weight(gradient: float, hessian: float, parameters: Parameters) -> float:
+def leaf_weight(gradient: float, hessian: float, parameters: Parameters, bounds: Bounds = NO_BOUNDS) -> float:
     """Weight of a leaf, learning rate included; 0 for sums below `min_child_weight`, which only a root can have."""
     if hessian <= 0 or hessian < parameters.min_child_weight:
         return 0.0
-    return parameters.learning_rate * float(optimal_weight(gradient, hessian, parameters))
+    return parameters.learning_rate * float(optimal_weight(gradient, hessian, parameters, bounds))
+
+
+def bounds_of_children(left: float, right: float, sign: int, bounds: Bounds) -> tuple[Bounds, Bounds]:
+    """Bounds below a split into these weights by a column with this constraint."""
+    low, high = bounds
+    middle = (left + right) / 2
+    if sign == 0:
+        return bounds, bounds
+    return ((low, middle), (middle, high)) if sign > 0 else ((middle, high), (low, middle))
 
 
 def is_worth(gain: np.float32, parameters: Parameters) -> bool:
@@ -244,11 +276,12 @@ def is_worth(gain: np.float32, parameters: Parameters) -> bool:
     return bool(gain > LEAST_GAIN and gain >= np.float32(parameters.gamma))
 
 
-def optimal_weight(gradient: Any, hessian: Any, parameters: Parameters) -> Any:
+def optimal_weight(gradient: Any, hessian: Any, parameters: Parameters, bounds: Bounds = NO_BOUNDS) -> Any:
     """Weight of a leaf with these sums, before the learning rate."""
     weight = -_soft_threshold(gradient, parameters.reg_alpha) / (hessian + parameters.reg_lambda)
     limit = parameters.max_delta_step
-    return np.clip(weight, -limit, limit) if limit else weight
+    weight = np.clip(weight, -limit, limit) if limit else weight
+    return weight if bounds is NO_BOUNDS else np.clip(weight, *bounds)
 
 
 def _soft_threshold(gradient: Any, alpha: float) -> Any:

@@ -6,13 +6,15 @@ are public.
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from veilboost.errors import JobError
+from veilboost.tables.schema import Feature
 
 Objective = Literal["binary:logistic", "reg:squarederror", "multi:softprob", "count:poisson"]
 Metric = Literal["logloss", "error", "rmse", "mlogloss", "poisson-nloglik"]
@@ -49,7 +51,7 @@ _FOUND_IN_XGBOOST_ONLY = """
     feature_selector feature_types feature_weights grow_policy huber_slope importance_type interaction_constraints
     lambdarank_bias_norm lambdarank_normalization lambdarank_num_pair_per_sample lambdarank_pair_method
     lambdarank_score_normalization lambdarank_unbiased max_cached_hist_node max_cat_threshold
-    max_leaves missing monotone_constraints multi_strategy n_jobs ndcg_exp_gain normalize_type nthread num_boost_round
+    max_leaves missing multi_strategy n_jobs ndcg_exp_gain normalize_type nthread num_boost_round
     num_parallel_tree num_round obj one_drop process_type quantile_alpha rate_drop refresh_leaf sample_type
     sample_weight sampling_method seed_per_iteration single_precision_histogram sketch_eps
     sketch_ratio skip_drop sparse_threshold top_k tree_method tweedie_variance_power updater use_rmm
@@ -60,6 +62,7 @@ _FOUND_IN_XGBOOST_ONLY = """
 NOT_SUPPORTED: Final[frozenset[str]] = frozenset(_FOUND_IN_XGBOOST_ONLY.split())
 
 Count = Annotated[int, Field(strict=True)]
+Sign = Annotated[int, Field(strict=True, ge=-1, le=1)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Rate = Annotated[Number, Field(gt=0, le=1)]
 NotNegative = Annotated[Number, Field(ge=0)]
@@ -89,6 +92,7 @@ _RANGES: Final[dict[str, str]] = {
     "min_rows_per_leaf": "a whole number of at least 0",
     "reveal_gain": "true or false",
     "max_cat_to_onehot": "a whole number of at least 1",
+    "monotone_constraints": "names of numeric features, each with -1, 0 or 1, such as { age = 1 }",
 }
 
 
@@ -113,6 +117,9 @@ class Parameters(BaseModel):
     max_cat_to_onehot
         Categorical columns of fewer levels are split into one category against the rest, others into sets of
         categories, as in XGBoost; columns of more than 16 levels into one against the rest all the same.
+    monotone_constraints
+        By the name of a numeric feature: 1 where predictions must not fall as it rises, -1 where they must not rise, 0
+        or not named: no constraint. Empty cells are not compared with others.
     subsample, colsample_bytree, colsample_bylevel, colsample_bynode
         Rates in (0, 1]; see `veilboost.trees.sampling`.
     seed
@@ -150,6 +157,7 @@ class Parameters(BaseModel):
     max_delta_step: NotNegative = 0.0
     scale_pos_weight: Annotated[Number, Field(gt=0)] = 1.0
     max_cat_to_onehot: Annotated[Count, Field(ge=1)] = 4
+    monotone_constraints: dict[str, Sign] = Field(default_factory=dict)
     subsample: Rate = 1.0
     colsample_bytree: Rate = 1.0
     colsample_bylevel: Rate = 1.0
@@ -171,6 +179,15 @@ class Parameters(BaseModel):
     def n_trees(self) -> int:
         """Trees of all rounds together."""
         return self.n_estimators * self.outputs
+
+    @property
+    def constrained(self) -> bool:
+        """Whether there are monotone constraints."""
+        return any(self.monotone_constraints.values())
+
+    def signs(self, features: Iterable[Feature]) -> npt.NDArray[np.int64]:
+        """The constraint of each feature: -1, 0 or 1."""
+        return np.array([self.monotone_constraints.get(feature.name, 0) for feature in features], dtype=np.int64)
 
     @model_validator(mode="before")
     @classmethod

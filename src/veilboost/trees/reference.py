@@ -14,7 +14,17 @@ from veilboost.errors import DataError
 from veilboost.tables.binning import BinnedColumn
 from veilboost.trees.category_sets import CategorySets
 from veilboost.trees.ensemble import Ensemble, Tree
-from veilboost.trees.exact_splits import Candidates, Float64, NodeSums, is_worth, leaf_weight
+from veilboost.trees.exact_splits import (
+    NO_BOUNDS,
+    Bounds,
+    Candidates,
+    Float64,
+    NodeSums,
+    bounds_of_children,
+    is_worth,
+    leaf_weight,
+    optimal_weight,
+)
 from veilboost.trees.objective import BaseScore, estimate_base_score, gradients, rounded, row_weights, to_margins
 from veilboost.trees.parameters import Objective, Parameters
 from veilboost.trees.sampling import sample_features, sample_rows, validation_rows
@@ -80,7 +90,7 @@ def train(
         No columns, no rows, or different numbers of rows.
     """
     _check(columns, labels)
-    candidates = Candidates(columns, parameters.max_cat_to_onehot)
+    candidates = Candidates(columns, parameters)
     base_score = _base_score(labels, parameters, weights)
     margins = _first_margins(parameters.objective, base_score, len(labels))
     trees = []
@@ -133,7 +143,7 @@ def audit(
     _check(columns, labels)
     if tuple(column.feature for column in columns) != ensemble.features:
         raise DataError("the columns are not those that the model was trained on: give them in the model's order")
-    candidates = Candidates(columns, parameters.max_cat_to_onehot)
+    candidates = Candidates(columns, parameters)
     margins = _first_margins(ensemble.objective, ensemble.base_score, len(labels))
     tolerances = hessian_tolerance, gradient_tolerance
     findings: list[NodeAudit] = []
@@ -193,6 +203,7 @@ def _grow(
     margins = np.zeros(len(gradient))
     sampled = sample_rows(parameters, number, len(gradient))
     members: dict[int, Rows] = {0: np.arange(len(gradient))}  # heap number -> rows, sampled or not
+    bounds = {0: NO_BOUNDS}
     for level in range(depth + 1):
         first = 2**level - 1
         features = sample_features(parameters, number, level, len(candidates.columns)) if level < depth else None
@@ -202,16 +213,21 @@ def _grow(
             cover[node] = hessian[own].sum()
             if features is not None and len(own):
                 sums = candidates.sums(own, gradient, hessian)
-                gains = candidates.gains(sums, parameters, features[node - first])
+                gains = candidates.gains(sums, parameters, features[node - first], bounds=bounds[node])
                 best = int(np.argmax(gains))
                 if is_worth(gains[best], parameters):
                     split[node], chosen[node], gain[node] = True, best, gains[best]
                     sets[node] = candidates.categories(best, sums, parameters)
                     left = candidates.goes_left(best, rows, sets[node])
                     members[2 * node + 1], members[2 * node + 2] = rows[left], rows[~left]
+                    sides = own[left[sampled[rows]]], own[~left[sampled[rows]]]
+                    sign = int(candidates.signs[candidates.feature[best]])
+                    bounds[2 * node + 1], bounds[2 * node + 2] = _bounds(
+                        gradient, hessian, sides, sign, parameters, bounds[node]
+                    )
                     continue
             leaf = (node + 2) * 2 ** (depth - level) - 2  # the right-most leaf below a node that does not split
-            weights[leaf - n_inner] = leaf_weight(gradient[own].sum(), cover[node], parameters)
+            weights[leaf - n_inner] = leaf_weight(gradient[own].sum(), cover[node], parameters, bounds[node])
             margins[rows] = weights[leaf - n_inner]
     feature, bins = candidates.feature[chosen], candidates.bin[chosen]
     cuts = [candidates.columns[f].cuts[j] for f, j in zip(feature, bins, strict=True)]
@@ -227,6 +243,18 @@ def _grow(
         cover,
     )
     return tree, margins
+
+
+def _bounds(
+    gradient: Float64, hessian: Float64, sides: tuple[Rows, Rows], sign: int, parameters: Parameters, bounds: Bounds
+) -> tuple[Bounds, Bounds]:
+    """Bounds of the children of a node whose sampled rows are `sides`."""
+    if sign == 0:
+        return bounds, bounds
+    left, right = (
+        float(optimal_weight(gradient[rows].sum(), hessian[rows].sum(), parameters, bounds)) for rows in sides
+    )
+    return bounds_of_children(left, right, sign, bounds)
 
 
 def _audit_tree(
@@ -251,6 +279,7 @@ def _audit_tree(
     depths = tree.depths
     # node -> its rows and its number from the left within its level
     members: dict[int, tuple[Rows, int]] = {0: (np.arange(len(margins)), 0)}
+    bounds = {0: NO_BOUNDS}
     for node in range(tree.n_nodes):
         rows, position = members.pop(node)
         own = rows[sampled[rows]]
@@ -260,7 +289,7 @@ def _audit_tree(
         least = parameters.min_child_weight
         best_gain = min(
             np.max(
-                candidates.gains(sums, parameters, usable, least + hessian_tolerance, orders),
+                candidates.gains(sums, parameters, usable, least + hessian_tolerance, orders, bounds[node]),
                 initial=np.float32(-np.inf),
             )
             for orders in candidates.close_orders(sums, parameters, hessian_tolerance, gradient_tolerance)
@@ -268,13 +297,19 @@ def _audit_tree(
         splits = not tree.leaf[node]
         chosen_gain, stated, exact = 0.0, None, None
         if splits:
-            chosen_gain = _chosen_gain(candidates, tree, node, sums, parameters, usable, least - hessian_tolerance)
+            chosen_gain = _chosen_gain(
+                candidates, tree, node, sums, parameters, usable, least - hessian_tolerance, bounds[node]
+            )
             left = _goes_left(candidates, tree, node, rows)
+            sides = own[left[sampled[rows]]], own[~left[sampled[rows]]]
+            sign = int(candidates.signs[tree.feature[node]])
+            below = _bounds(gradient, hessian, sides, sign, parameters, bounds[node])
+            bounds[int(tree.left[node])], bounds[int(tree.right[node])] = below
             members[int(tree.left[node])] = rows[left], 2 * position
             members[int(tree.right[node])] = rows[~left], 2 * position + 1
         else:
             stated = float(tree.weight[node])
-            exact = leaf_weight(float(sums.total[0]), float(sums.total[1]), with_tolerance)
+            exact = leaf_weight(float(sums.total[0]), float(sums.total[1]), with_tolerance, bounds[node])
             margins[rows] += stated
         findings.append(
             NodeAudit(
@@ -301,6 +336,7 @@ def _chosen_gain(
     parameters: Parameters,
     usable: npt.NDArray[np.bool_],
     least_hessian: float,
+    bounds: Bounds,
 ) -> float:
     """The gain of the split of a model, -inf if it is not allowed."""
     feature = int(tree.feature[node])
@@ -308,13 +344,12 @@ def _chosen_gain(
         right = tree.categories[node]
         if not usable[feature] or not 0 < len(right) < candidates.columns[feature].plan.n_bins:
             return -np.inf
-        return float(
-            candidates.gain_of_set(feature, right, bool(tree.default_left[node]), sums, parameters, least_hessian)
-        )
+        missing_left = bool(tree.default_left[node])
+        return float(candidates.gain_of_set(feature, right, missing_left, sums, parameters, least_hessian, bounds))
     candidate = _find_candidate(candidates, tree, node)
     if candidate is None:
         return -np.inf
-    return float(candidates.gains(sums, parameters, usable, least_hessian)[candidate])
+    return float(candidates.gains(sums, parameters, usable, least_hessian, bounds=bounds)[candidate])
 
 
 def _find_candidate(candidates: Candidates, tree: Tree, node: int) -> int | None:

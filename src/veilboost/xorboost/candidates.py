@@ -185,6 +185,10 @@ class CandidateSpace:
     def n_bins(self) -> int:
         return int(self.bin_starts[-1])
 
+    def of_candidates(self, of_features: Ints) -> Ints:
+        """What holds of each candidate's feature, shape (candidates,)."""
+        return np.repeat(of_features, np.diff(self.candidate_starts))
+
     def describe(self, candidate: int) -> tuple[int, int, bool]:
         """Feature, number of the cut, category or place, and default direction (left) of a candidate."""
         feature = int(np.searchsorted(self.candidate_starts, candidate, side="right")) - 1

@@ -17,6 +17,7 @@ from veilboost.mpc.shares import Shared, SharedBits, stack, stack_bits
 from veilboost.mpc.transport.base import Transport
 from veilboost.trees.category_sets import CategorySets
 from veilboost.trees.ensemble import Ensemble, Tree
+from veilboost.trees.monotone import in_order
 from veilboost.trees.objective import BaseScore
 from veilboost.xorboost.candidates import CandidateSpace
 from veilboost.xorboost.train import SharedForest, TrainingTask
@@ -93,6 +94,9 @@ def rebuild(task: TrainingTask, values: dict[str, Words]) -> Ensemble:
                 depth, codes[number] > 0, feature, cuts[number], sets, default_left, weights[number], gain, cover
             )
         )
+    if parameters.constrained:
+        signs = parameters.signs(space.features)
+        trees = [in_order(tree, signs) for tree in trees]
     base_score = _base_score(task, values)
     ensemble = Ensemble(space.features, parameters.objective, base_score, tuple(trees))
     return _cut(ensemble, task, values["metrics"]) if "metrics" in values else ensemble

@@ -21,6 +21,7 @@ from veilboost.mpc.ring import pack_bits, to_ring, unpack_bits
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, SharedBits, concatenate, stack, stack_planes
 from veilboost.splitting.gain import Standing
+from veilboost.splitting.monotone import bounds_of_children, has_sign
 from veilboost.splitting.scales import Scales
 from veilboost.splitting.search import Candidates, find_splits, interleave, open_root, pick_bits
 from veilboost.trees.parameters import Parameters
@@ -34,6 +35,9 @@ from veilboost.xorboost.routing import route, split_codes, winning_candidates
 from veilboost.xorboost.validation import finish, sum_of_losses
 
 _RATE_BITS = 20
+
+#: Bits that gains have to spare with monotone constraints: |2 G w + H w^2| <= 3 rows W^2, for both sides and the node.
+_ROOM_FOR_BOUNDED_WEIGHTS = 4
 
 #: Rows times nodes of one step of a level, to bound memory.
 _WORDS_AT_ONCE = 1 << 23
@@ -90,7 +94,10 @@ class TrainingTask:
 
     @cached_property
     def scales(self) -> Scales:
-        return self.objective.scales(self.space.rows)
+        scales = self.objective.scales(self.space.rows)
+        if self.parameters.constrained:  # bounded weights may be far from the best ones: gains need more room
+            return replace(scales, weight_bits=scales.weight_bits - _ROOM_FOR_BOUNDED_WEIGHTS)
+        return scales
 
     @cached_property
     def held_back(self) -> npt.NDArray[np.int64]:
@@ -291,6 +298,7 @@ def grow_tree(
        sums are the parents' minus these.
     2. Find the best split of every node (`splitting.search`); in partitioned columns, sort the categories first
        (`partitions`).
+       With monotone constraints the winner's weights bound those below it (`splitting.monotone`).
     3. Route the rows (`routing`), unless the level was the last: then the leaves' weights are the optimal weights of
        their sums, and every row's margin moves by the weight of its leaf.
     """
@@ -305,6 +313,7 @@ def grow_tree(
     session.phases.enter("split search")
     root = vectors.sum(axis=1).reshape(len(vectors), 1)
     standing = open_root(session, root, _all_rows(session, 1)[0], parameters, scales)
+    signs = space.of_candidates(parameters.signs(space.features))
     histogram: Shared | None = None
     codes, cut_bits, gains, covers = [], [], [], []
     for permitted in sampled:
@@ -331,6 +340,7 @@ def grow_tree(
                 second=sides.second,
                 permitted=_permitted_candidates(space, sides.candidates, permitted),
                 conditions=() if partition is None else (partition.condition(sides),),
+                signs=signs[sides.candidates] if parameters.constrained else None,
             ),
             standing,
             parameters,
@@ -345,7 +355,12 @@ def grow_tree(
         gains.append(splits.gain)
         covers.append(standing.sums[1])
         indicators = route(session, space, cells, winners, sets, indicators, frozenset(features.tolist()))
-        standing = splits.children
+        bounds = None
+        if standing.bounds is not None:
+            session.phases.enter("split search")
+            rising, falling = (has_sign(winners, np.flatnonzero(signs == sign)) for sign in (1, -1))
+            bounds = bounds_of_children(session, standing.bounds, splits.children.weight, rising, falling)
+        standing = replace(splits.children, bounds=bounds)
     session.phases.enter("leaves")
     covers.append(standing.sums[1])
     weights = leaf_weights(session, standing, parameters, scales)
