@@ -19,7 +19,8 @@ def emit(event: dict[str, Any]) -> None:
 
 
 class EventProgress:
-    """Has the methods of `TreeProgress`. Trees are told at once; phase and bytes, which change often, now and then."""
+    """Has the methods of `TreeProgress`. Trees are told at once; phase and bytes, which change often, now and then and
+    at the end."""
 
     def __init__(self) -> None:
         self._phase = ""
@@ -51,7 +52,9 @@ class EventProgress:
 
     def _report(self) -> None:
         last = None
-        while not self._over.wait(_SECONDS):
+        over = False
+        while not over:
+            over = self._over.wait(_SECONDS)
             now = (self._phase, sum(self._bytes_sent.values()))
             if now != last:
                 emit({"event": "progress", "phase": now[0], "bytes_sent": now[1]})
