@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from veilboost.mpc.protocols.sigmoid import exponential, sigmoid
 from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, SharedBits, concatenate
+from veilboost.splitting.partition import sort_categories
 from veilboost.splitting.scales import choose_scales
 from veilboost.splitting.search import Candidates, find_splits, open_root
 from veilboost.trees.parameters import Parameters
@@ -231,14 +233,18 @@ def test_the_page_knows_how_many_are_few() -> None:
     assert f"`FEW_ELEMENTS` ({FEW_ELEMENTS:,}) elements" in text_of("compare.md")
 
 
-def measure_split_search(nodes: int, count: int) -> tuple[int, float, float]:
+def measure_split_search(nodes: int, count: int, constraints: dict[str, int]) -> tuple[int, float, float]:
     """Rounds, and bytes per candidate and node to each peer and from the dealer, of one level."""
-    parameters, scales = Parameters(), choose_scales(25_000, 1.0, 0.25, 1.0)
+    parameters, scales = Parameters(monotone_constraints=constraints), choose_scales(25_000, 1.0, 0.25, 1.0)
 
     def program(session: Session) -> tuple[int, dict[str, int]]:
         sums = secret(session, np.array([[0], [1 << 22]]) * np.ones(nodes, dtype=np.int64))
         standing = open_root(session, sums, secret_bits(session, np.ones(nodes)), parameters, scales)
-        candidates = Candidates(secret(session, np.ones((2, nodes, count)) * (1 << 20)), np.arange(count))
+        if standing.bounds is not None:  # as below a root
+            standing = replace(standing, bounds=standing.bounds.broadcast_to((2, nodes)))
+        left = secret(session, np.ones((2, nodes, count)) * (1 << 20))
+        signs = np.ones(count, dtype=np.int64) if constraints else None
+        candidates = Candidates(left, np.arange(count), signs=signs)
         before = session.rounds, dict(session.transport.bytes_sent)
         find_splits(session, candidates, standing, parameters, scales)
         sent = {peer: total - before[1][peer] for peer, total in session.transport.bytes_sent.items()}
@@ -252,11 +258,39 @@ def measure_split_search(nodes: int, count: int) -> tuple[int, float, float]:
 SPLIT_LINE = re.compile(r"^\| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", re.MULTILINE)
 
 
-def test_cost_of_the_split_search_is_as_documented() -> None:
-    lines = [[int(number) for number in line] for line in SPLIT_LINE.findall(text_of("split-search.md"))]
-    assert len(lines) >= 4
+@pytest.mark.parametrize(("page", "constraints"), [("split-search.md", {}), ("monotone.md", {"age": 1})])
+def test_cost_of_the_split_search_is_as_documented(page: str, constraints: dict[str, int]) -> None:
+    lines = [[int(number) for number in line] for line in SPLIT_LINE.findall(text_of(page))]
+    assert len(lines) >= 3
     for count, *documented in lines:
-        assert [round(number) for number in measure_split_search(8, count)] == documented
+        assert [round(number) for number in measure_split_search(8, count, constraints)] == documented
+
+
+def measure_partition(columns: int, categories: int, nodes: int) -> tuple[int, float, float]:
+    """Rounds, and bytes per column and node to each peer and from the dealer, of one level."""
+    parameters, scales = Parameters(), choose_scales(25_000, 1.0, 0.25, 1.0)
+
+    def program(session: Session) -> tuple[int, dict[str, int]]:
+        sums = secret(session, np.ones((2, nodes, columns * categories)) * 1000)
+        before = session.rounds, dict(session.transport.bytes_sent)
+        sort_categories(session, [categories] * columns, sums, parameters, scales).prefix_sums(session, sums)
+        sent = {peer: total - before[1][peer] for peer, total in session.transport.bytes_sent.items()}
+        return session.rounds - before[0], sent
+
+    outcome = execute(program, 2)
+    rounds, sent = outcome.results[0]
+    each = nodes * columns
+    return rounds, sent["owner1"] / each, sum(outcome.dealer_result[1].values()) / each
+
+
+PARTITION_LINE = re.compile(r"^\| (\d+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", re.MULTILINE)
+
+
+def test_cost_of_sorting_categories_is_as_documented() -> None:
+    lines = [[int(number) for number in line] for line in PARTITION_LINE.findall(text_of("partition.md"))]
+    assert len(lines) >= 4
+    for columns, categories, nodes, *documented in lines:
+        assert [round(number) for number in measure_partition(columns, categories, nodes)] == documented
 
 
 def incidence_bytes(layout: str, part: str, owners: int) -> tuple[int, int, int]:

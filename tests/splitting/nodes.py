@@ -130,7 +130,7 @@ def choose(nodes: Nodes, parameters: Parameters, valid: Bools, owners: int = 2) 
         left = secret(session, nodes.gradient), secret(session, nodes.hessian)
         ranked = rank(session, *left, standing, parameters, nodes.scales)
         bits = secret_bits(session, valid.reshape(1, -1), 1)[0]
-        scores = keep_valid(session, bits, ranked, parameters)
+        scores = keep_valid(session, bits, ranked.scores, parameters)
         best, carried = tournament(session, contest(parameters), scores, stack([secret(session, places)]))
         assert carried is not None
         return carried[0], is_valid(best, parameters)

@@ -104,7 +104,7 @@ def spreads(nodes: Nodes, parameters: Parameters) -> tuple[Ints, Ints]:
         alive = secret_bits(session, np.ones(len(nodes)))
         standing = open_root(session, sums, alive, parameters, nodes.scales)
         left = secret(session, nodes.gradient), secret(session, nodes.hessian)
-        return rank(session, *left, standing, parameters, nodes.scales)
+        return rank(session, *left, standing, parameters, nodes.scales).scores
 
     ranked = run(program)
     return ranked[0], ranked[1]

@@ -54,7 +54,7 @@ def test_any_weights_get_in_order() -> None:
         for node in np.flatnonzero(~once.leaf):
             left, right = (below(once, int(side[node])) for side in (once.left, once.right))
             sign = signs[once.feature[node]]
-            assert sign * max(sign * left) <= sign * sign * min(sign * right) or sign == 0
+            assert sign == 0 or max(sign * left) <= min(sign * right)
 
 
 def below(one: Tree, node: int) -> np.ndarray:

@@ -20,7 +20,8 @@ def emit(event: dict[str, Any]) -> None:
 
 class EventProgress:
     """Has the methods of `TreeProgress`. Trees are told at once; phase and bytes, which change often, now and then and
-    at the end."""
+    at the end.
+    """
 
     def __init__(self) -> None:
         self._phase = ""
