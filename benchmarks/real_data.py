@@ -172,7 +172,7 @@ def train_xgboost(task: Task, types: Sequence[str], values: npt.NDArray[np.float
     """Plain XGBoost on all columns of the same rows."""
     matrix = xgboost.DMatrix(values[rows], label=task.labels[rows], feature_types=list(types), enable_categorical=True)
     parameters = {k: v for k, v in task.parameters.items() if k != "n_estimators"}
-    parameters |= task.objective_parameters | {"tree_method": "hist", "max_cat_to_onehot": 1000}
+    parameters |= task.objective_parameters | {"tree_method": "hist"}
     return xgboost.train(parameters, matrix, task.parameters["n_estimators"])
 
 
