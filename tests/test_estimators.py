@@ -303,6 +303,8 @@ def test_counts() -> None:
         ),
         (XORBoostClassifier(eval_metric="mlogloss", early_stopping_rounds=2), "does not fit binary:logistic"),
         (XORBoostRegressor(objective="count:poisson", scale_pos_weight=2.0), "scale_pos_weight has no meaning"),
+        (XORBoostClassifier(monotone_constraints=[1, 0]), r"monotone_constraints has 2 numbers for \d+ features"),
+        (XORBoostClassifier(monotone_constraints={"agee": 1}), "no .* 'agee'"),
     ],
 )
 def test_objectives_that_do_not_fit_are_refused(model: Any, expected: str) -> None:

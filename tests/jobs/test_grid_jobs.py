@@ -56,7 +56,7 @@ def test_model_reaches_the_analyst_alone(tmp_path: Path) -> None:
     # The same disclosures as where columns are split: rows and blocks add none.
     assert [entry.value for entry in ledgers["north"]] == [
         "base score",
-        "feature, category and default direction of every split",
+        "feature, categories and default direction of every split",
         "threshold of every split",
         "leaf weights",
     ]

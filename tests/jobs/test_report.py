@@ -139,7 +139,7 @@ def make_report(job: Job, **more: Any) -> dict[str, Any]:
 def make_ledger(job: Job) -> list[dict[str, Any]]:
     shapes = {
         "base score": [1],
-        "feature, category and default direction of every split": [5, 7, 64],
+        "feature, categories and default direction of every split": [5, 7, 64],
         "threshold of every split": [5, 7, 32],
         "leaf weights": [5, 8],
     }
@@ -171,7 +171,7 @@ def test_what_the_page_says() -> None:
         "By number of splits, over all 5 trees.",
         "Tree 1 of 5",
         "Tree 3 of 5",
-        "university feature, category and default direction of every split",
+        "university feature, categories and default direction of every split",
         "the trained model 35 values of 64 bits (5 trees \u00d7 7 nodes) round 1,231 of 1,234",
         "40 values (5 trees \u00d7 8 leaves)",
         "dealer nothing 0 values",

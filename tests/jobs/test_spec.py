@@ -121,7 +121,13 @@ def test_job_is_frozen() -> None:
         job.parties[0].name = "other"
 
 
-@pytest.mark.parametrize("make", [tables, regression])
+def constrained() -> dict[str, Any]:
+    given = tables()
+    given["model"]["monotone_constraints"] = {"age": 1, "prior drugs": -1}
+    return given
+
+
+@pytest.mark.parametrize("make", [tables, regression, constrained])
 def test_round_trip(make: Callable[[], dict[str, Any]], tmp_path: Path) -> None:
     job = job_from_dict(make())
     again = load_job(write(tmp_path, job_to_toml(job)))
@@ -208,6 +214,10 @@ BAD: list[tuple[Change, str, str]] = [
     (lambda t: t["job"].update(method="mpc"), "[job], key 'method'", '"smpc"'),
     (lambda t: t["model"].update(max_dept=3), "[model]", "did you mean max_depth?"),
     (lambda t: t["model"].update(max_depth=30), "[model]", "1 to 10"),
+    (lambda t: t["model"].update(monotone_constraints={"agee": 1}), "monotone_constraints", "no [[feature]] 'agee'"),
+    (lambda t: t["model"].update(monotone_constraints={"referral": 1}), "monotone_constraints", "is categorical"),
+    (lambda t: t["model"].update(monotone_constraints={"age": 2}), "monotone_constraints", "-1, 0 or 1"),
+    (lambda t: t["model"].update(monotone_constraints=[1, 0]), "monotone_constraints", "names of numeric features"),
     (lambda t: t["data"].update(id="ms"), "[data], key 'id'", "'ms' is the label too"),
     (lambda t: t["data"].update(id="age"), "[data], key 'id'", "'age' is a [[feature]] too"),
     (lambda t: t["data"].update(join="left"), "[data], key 'join'", "name its column with id"),

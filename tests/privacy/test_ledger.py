@@ -10,7 +10,7 @@ from tests.training import EVERY_KIND, draw_table, train_on_shares
 from veilboost.trees.parameters import Parameters
 
 MODEL = [
-    ("feature, category and default direction of every split", (2, 7, 64)),
+    ("feature, categories and default direction of every split", (2, 7, 64)),
     ("threshold of every split", (2, 7, 32)),
     ("leaf weights", (2, 8)),
 ]

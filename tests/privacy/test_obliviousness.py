@@ -122,6 +122,36 @@ def test_messages_of_grids_depend_on_public_facts_only(split: str, monkeypatch: 
         assert found == expected, name
 
 
+def test_classes_weights_and_constraints_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does which round is the best: it is the analyst who finds that out."""
+    rng = np.random.default_rng(1)
+    first = draw_table(EVERY_KIND, ROWS, OWNERS, "multi:softprob", rng).weighted(1, rng)
+    again = draw_table(EVERY_KIND, ROWS, OWNERS, "multi:softprob", rng).weighted(1, rng)
+    tables = {
+        "drawn again": again,
+        "classes turned round": replace(first, labels=2 - first.labels),
+        "one row each of two classes": replace(first, labels=np.r_[1, 2, np.zeros(ROWS - 2)].astype(float)),
+        "labels that nothing explains": replace(first, labels=rng.permutation(first.labels)),
+        "one row with a weight": replace(first, weights=(np.arange(ROWS) == 5).astype(float)),
+        "largest weights": replace(first, weights=np.ones(ROWS)),
+        "all cells equal": replace(first, values=np.ones_like(first.values)),
+        "cells turned round": replace(first, values=first.values[::-1].copy()),
+    }
+    parameters = Parameters(
+        objective="multi:softprob",
+        num_class=3,
+        n_estimators=2,
+        max_depth=2,
+        max_bin=8,
+        early_stopping_rounds=1,
+        monotone_constraints={"continuous": 1, "discrete with gaps": -1},
+    )
+    expected = trace(first, parameters, monkeypatch)
+    assert any(entry.value == "validation metric of every round" for entry in expected[3][0])
+    for name, table in tables.items():
+        assert trace(table, parameters, monkeypatch) == expected, name
+
+
 def test_the_dealer_and_the_analyst_send_and_hear_what_they_must(monkeypatch: pytest.MonkeyPatch) -> None:
     _, table = next(datasets("binary:logistic"))
     sizes, *_ = trace(table, Parameters(n_estimators=1, max_depth=2, max_bin=8), monkeypatch)

@@ -113,6 +113,28 @@ def test_columns_that_say_nothing(objective: str) -> None:
     agree(replace(table, values=values), Parameters(objective=objective, n_estimators=2, max_depth=3, max_bin=8), 2)
 
 
+@pytest.mark.parametrize("threshold", [1, 2, 9, 10, 17])
+def test_sets_of_categories_or_one_against_the_rest(threshold: int) -> None:
+    """Columns on both sides of `max_cat_to_onehot`, and of the most levels that are partitioned."""
+    features = [
+        *EVERY_KIND[6:],
+        Feature("most that are partitioned", Kind.CATEGORICAL, levels(16), True),
+        Feature("too many", Kind.CATEGORICAL, levels(17), True),
+        Feature("two", Kind.CATEGORICAL, levels(2)),
+    ]
+    table = draw_table(features, 500, 2, SQUARED, np.random.default_rng(threshold))
+    parameters = Parameters(objective=SQUARED, n_estimators=2, max_depth=4, max_bin=8, max_cat_to_onehot=threshold)
+    model = agree(table, parameters, 2)
+    largest = {feature.name: 0 for feature in features}
+    for tree in model.trees:
+        for node in np.flatnonzero(~tree.leaf):
+            name = features[tree.feature[node]].name
+            largest[name] = max(largest[name], len(tree.categories[node]))
+    assert largest["too many"] <= 1
+    assert (largest["most that are partitioned"] > 1) == (threshold <= 16)
+    assert largest["many levels"] <= 1 or threshold <= 9
+
+
 def test_a_category_without_alternative() -> None:
     features = [
         Feature("only", Kind.CATEGORICAL, levels(1)),
@@ -297,6 +319,8 @@ def trainings(draw: st.DrawFn) -> tuple[Table, Parameters, int]:
         colsample_bynode=draw(some([1.0, 0.5])),
         base_score=draw(some([None, None, 0.3])),
         min_rows_per_leaf=draw(some([0, 0, 10])),
+        max_cat_to_onehot=draw(some([4, 1, 100])),
+        monotone_constraints=draw(some([{}, {}, {feature.name: 1 for feature in features if not feature.categorical}])),
         seed=draw(some([1, 2, 3])),
         reveal_gain=draw(st.booleans()),
     )

@@ -32,9 +32,6 @@ from veilboost.trees.parameters import Parameters
 
 Float64 = npt.NDArray[np.float64]
 
-#: Of each partitioned column its categories in some order.
-Orders = dict[int, npt.NDArray[np.int64]]
-
 #: Least and greatest weight of the leaves below a node, before the learning rate.
 Bounds = tuple[float, float]
 NO_BOUNDS: Final[Bounds] = (-np.inf, np.inf)
@@ -121,25 +118,27 @@ class Candidates:
         parameters: Parameters,
         features: npt.NDArray[np.bool_],
         least_hessian: float | None = None,
-        orders: Orders | None = None,
+        definite: npt.NDArray[np.bool_] | None = None,
         bounds: Bounds = NO_BOUNDS,
     ) -> npt.NDArray[np.float32]:
         """Loss reduction of every candidate, float32, shape (candidates,); -inf where a split is not allowed.
 
         Not allowed are an empty side, a hessian sum below `min_child_weight` (or `least_hessian`, when given), fewer
         than `min_rows_per_leaf` rows, a cut between equal values, and a column outside `features`, bool (F,).
-        `orders` stands for the orders of partitioned columns, when given; `bounds` are those of the node.
+        Nor those that are not `definite`, when given; `bounds` are those of the node.
         """
         near = np.stack([sums.gradient, sums.hessian, sums.rows])
         missing = near[:, :, -1:]
         for feature in np.flatnonzero(self.partitioned).tolist():
-            order = self.order(feature, sums, parameters) if orders is None else orders[feature]
+            order = self.order(feature, sums, parameters)
             near[:, feature, : len(order)] = near[:, feature, order]
         one_by_one = self._categorical & ~self.partitioned
         near = np.where(one_by_one[:, np.newaxis], near[:, :, :-1], np.cumsum(near[:, :, :-1], axis=2))
         both = np.stack([near, near + missing])
         one_side = both[self._joined, :, self.feature, self.bin].T
         allowed = self._valid & features[self.feature]
+        if definite is not None:
+            allowed = allowed & definite
         return _gains(one_side, sums, parameters, allowed, least_hessian, bounds, self.signs[self.feature])
 
     def gain_of_set(
@@ -164,30 +163,30 @@ class Candidates:
         """The categories of a partitioned column in the order of their weights in a node."""
         return np.argsort(self._weights(feature, sums, parameters, parameters.min_child_weight), kind="stable")
 
-    def close_orders(
+    def definite(
         self, sums: NodeSums, parameters: Parameters, hessian_tolerance: float, gradient_tolerance: float
-    ) -> list[Orders]:
-        """Some of the orders that rounding may make of those of the partitioned columns.
+    ) -> npt.NDArray[np.bool_]:
+        """Which candidates a node has however rounding orders the categories of partitioned columns.
 
-        `gradient_tolerance` is how far the gradient of a row may be off.
+        A prefix of the order is one of them if all of its categories come before all others also with weights that
+        are off by the tolerances. `gradient_tolerance` is how far the gradient of a row may be off. Returns bool, shape (candidates,).
         """
-        partitioned = np.flatnonzero(self.partitioned).tolist()
-        if not partitioned:
-            return [{}]
-        orders = []
-        rng = np.random.default_rng(0)
-        for least in {max(0.0, parameters.min_child_weight + sign * hessian_tolerance) for sign in (-1, 1)}:
-            for shift in (0, 1, -1, *[None] * 6) if gradient_tolerance else (0,):
-                found = {}
-                for feature in partitioned:
-                    weight = self._weights(feature, sums, parameters, least)
-                    count = len(weight)
-                    off = gradient_tolerance * sums.rows[feature, :count]
-                    off /= np.maximum(sums.hessian[feature, :count] + parameters.reg_lambda, 1e-12)
-                    signs = rng.uniform(-1, 1, count) if shift is None else shift
-                    found[feature] = np.argsort(weight + (weight != 0) * signs * off, kind="stable")
-                orders.append(found)
-        return orders
+        definite = np.ones(len(self.feature), dtype=np.bool_)
+        for feature in np.flatnonzero(self.partitioned).tolist():
+            count = self.columns[feature].plan.n_bins
+            hessian, rows = sums.hessian[feature, :count], sums.rows[feature, :count]
+            off = gradient_tolerance * rows / np.maximum(hessian + parameters.reg_lambda, 1e-12)
+            low, high = np.full(count, np.inf), np.full(count, -np.inf)
+            for least in {parameters.min_child_weight + sign * hessian_tolerance for sign in (-1, 1)}:
+                weight = self._weights(feature, sums, parameters, least)
+                exact = np.where((hessian > 0) & (hessian >= least), off, 0)
+                low, high = np.minimum(low, weight - exact), np.maximum(high, weight + exact)
+            order = self.order(feature, sums, parameters)
+            latest = np.maximum.accumulate(high[order])[:-1]
+            earliest = np.minimum.accumulate(low[order][::-1])[::-1][1:]
+            own = np.flatnonzero(self.feature == feature)
+            definite[own] = (latest <= earliest)[self.bin[own]]
+        return definite
 
     def _weights(self, feature: int, sums: NodeSums, parameters: Parameters, least_hessian: float) -> Float64:
         """Of every category of a column the weight of a leaf that has it alone; 0 below the least hessian."""

@@ -129,7 +129,7 @@ def audit(
         `min_child_weight` by as much.
     gradient_tolerance
         The gradient of a row may be off by this much: categories of partitioned columns whose weights are within it may
-        be sorted either way, and the best gain is the least of some such orders.
+        be sorted either way, and the best gain is that of candidates that are there in any case.
 
     Returns
     -------
@@ -287,13 +287,9 @@ def _audit_tree(
         usable = features[depth][position] if depth < parameters.max_depth else no_features
         sums = candidates.sums(own, gradient, hessian)
         least = parameters.min_child_weight
-        best_gain = min(
-            np.max(
-                candidates.gains(sums, parameters, usable, least + hessian_tolerance, orders, bounds[node]),
-                initial=np.float32(-np.inf),
-            )
-            for orders in candidates.close_orders(sums, parameters, hessian_tolerance, gradient_tolerance)
-        )
+        definite = candidates.definite(sums, parameters, hessian_tolerance, gradient_tolerance)
+        gains = candidates.gains(sums, parameters, usable, least + hessian_tolerance, definite, bounds[node])
+        best_gain = np.max(gains, initial=np.float32(-np.inf))
         splits = not tree.leaf[node]
         chosen_gain, stated, exact = 0.0, None, None
         if splits:

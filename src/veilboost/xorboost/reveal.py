@@ -45,7 +45,7 @@ class _Item:
 def reveal_to(session: Session, task: TrainingTask, forest: SharedForest, analyst: str) -> Ensemble | None:
     """Disclose a model to the analyst.
 
-    What is disclosed: the first margin (unless `base_score` was public), feature, category and default direction of
+    What is disclosed: the first margin (unless `base_score` was public), feature, categories and default direction of
     the splits, their cuts, the leaf weights, with `reveal_gain` gains and covers, and with early stopping the
     validation metric of every round. Nodes that do not split are all zero.
 
@@ -143,7 +143,7 @@ def _items(task: TrainingTask) -> list[_Item]:
     if parameters.base_score is None:
         items.append(_Item("base_margin", "base score", ring_field(parameters.outputs)))
     items += [
-        _Item("splits", "feature, category and default direction of every split", bits_field(64, n_trees, inner)),
+        _Item("splits", "feature, categories and default direction of every split", bits_field(64, n_trees, inner)),
         _Item("cuts", "threshold of every split", bits_field(32, n_trees, inner)),
         _Item("weights", "leaf weights", ring_field(n_trees, inner + 1)),
     ]

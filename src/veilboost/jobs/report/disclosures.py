@@ -41,9 +41,9 @@ MEANINGS: Final[dict[str, Meaning]] = {
         "compute how many rows are positive.",
         ("number",),
     ),
-    "feature, category and default direction of every split": Meaning(
-        "For every node whether it splits, and if it does, on which column or category and which way missing values "
-        "go. All zero where a node does not split.",
+    "feature, categories and default direction of every split": Meaning(
+        "For every node whether it splits, and if it does, on which column or set of categories and which way missing "
+        "values go. All zero where a node does not split.",
         ("trees", "nodes"),
         bits=True,
     ),
