@@ -10,7 +10,8 @@ from tests.processes.support import Case
 
 from veilboost.errors import PeerLost
 from veilboost.jobs.entries import DEALER
-from veilboost.jobs.run import Outcome, Role, run_analyst, run_dealer, run_party
+from veilboost.jobs.outcome import Outcome
+from veilboost.jobs.run import Role, run_analyst, run_dealer, run_party
 
 WAIT_SECONDS = 30.0
 

@@ -15,16 +15,9 @@ from veilboost.jobs.certificates import load_storage_key
 from veilboost.jobs.entries import DEALER
 from veilboost.jobs.inputs import training_task
 from veilboost.jobs.model_share import load_share
-from veilboost.jobs.run import (
-    RESULTS,
-    Outcome,
-    Role,
-    prepare_folder,
-    run_analyst,
-    run_party,
-    settings,
-    write_json,
-)
+from veilboost.jobs.outcome import Outcome, settings
+from veilboost.jobs.results import RESULTS, prepare_folder, write_json
+from veilboost.jobs.run import Role, run_analyst, run_party
 from veilboost.mpc.ring import Words
 from veilboost.tables.table import encode_frame
 from veilboost.trees.ensemble import Ensemble

@@ -19,7 +19,8 @@ import polars as pl
 from veilboost.errors import PeerLost
 from veilboost.jobs.certificates import write_certificates
 from veilboost.jobs.entries import DEALER
-from veilboost.jobs.run import Outcome, Role, run_analyst, run_dealer, run_party
+from veilboost.jobs.outcome import Outcome
+from veilboost.jobs.run import Role, run_analyst, run_dealer, run_party
 from veilboost.jobs.spec import Job, job_from_dict, job_to_toml, load_job
 
 SRC = Path(__file__).resolve().parents[2] / "src"

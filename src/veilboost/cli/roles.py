@@ -16,16 +16,9 @@ from veilboost.cli.progress import TreeProgress
 from veilboost.errors import InputError, VeilboostError
 from veilboost.jobs.certificates import write_certificates
 from veilboost.jobs.entries import DEALER
-from veilboost.jobs.run import (
-    WAIT_SECONDS,
-    Outcome,
-    Role,
-    end_with_parent,
-    reuse_memory,
-    run_analyst,
-    run_dealer,
-    run_party,
-)
+from veilboost.jobs.outcome import Outcome
+from veilboost.jobs.process import end_with_parent, reuse_memory
+from veilboost.jobs.run import WAIT_SECONDS, Role, run_analyst, run_dealer, run_party
 from veilboost.jobs.spec import load_job
 from veilboost.mpc.transport.tls import RECONNECT_SECONDS
 

@@ -31,8 +31,9 @@ from veilboost.errors import (
 )
 from veilboost.jobs.certificates import write_certificates
 from veilboost.jobs.entries import DEALER
+from veilboost.jobs.outcome import collected
 from veilboost.jobs.report.page import write_report
-from veilboost.jobs.run import collected, prepare_folder, write_json
+from veilboost.jobs.results import prepare_folder, write_json
 from veilboost.jobs.spec import Job
 from veilboost.trees.xgboost_json import load_model
 

@@ -7,18 +7,11 @@ roles meet, compare job and row counts, begin an epoch, train and reveal.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import json
-import os
-import resource
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,17 +22,17 @@ from veilboost.jobs.checkpoint import Checkpoints, digest_of
 from veilboost.jobs.entries import DEALER
 from veilboost.jobs.inputs import bin_columns, disclosed_by_matching, matching, read_table, training_task
 from veilboost.jobs.model_share import save_share
+from veilboost.jobs.outcome import Outcome, collected, settings
+from veilboost.jobs.process import give_way
 from veilboost.jobs.report.page import write_report
+from veilboost.jobs.results import prepare_folder, write_json, writing
 from veilboost.jobs.spec import Job
 from veilboost.mpc.handshake import Meeting, announce_rows, dealer_session, greet, hear_rows, owner_session
 from veilboost.mpc.ledger import Disclosure
-from veilboost.mpc.phases import PhaseTotal
 from veilboost.mpc.transport.connect import connect, listen
 from veilboost.mpc.transport.tls import RECONNECT_SECONDS, TlsTransport
 from veilboost.tables.reading import Source
-from veilboost.trees.ensemble import Ensemble
 from veilboost.trees.xgboost_json import save_model
-from veilboost.version import __version__
 from veilboost.xorboost.reveal import receive_reveal, received_by, reveal_to
 from veilboost.xorboost.state import hollow_state
 from veilboost.xorboost.train import TrainingState, train
@@ -47,72 +40,10 @@ from veilboost.xorboost.train import TrainingState, train
 #: How long a role waits for the others, unless told otherwise.
 WAIT_SECONDS = 600.0
 
-#: What a role or `veilboost train` may write, apart from certificates.
-RESULTS = ("model.json", "model.share", "report.json", "ledger.json", "report.html")
-
 #: What the analyst tells the owners when the model is on its disk, and they the dealer.
 _SAVED = b"saved"
 
 _STARTED = time.perf_counter()
-
-
-@dataclass
-class Outcome:
-    """What a role knows at its end; all of it public but the model, which only the analyst has.
-
-    Attributes
-    ----------
-    role
-        Name of the participant.
-    rows
-        Of every table.
-    seconds_setup
-        From the start of this process to the first tree.
-    seconds_per_tree
-        One per tree.
-    bytes_sent
-        To each peer.
-    rounds
-        Communication rounds (owners).
-    ledger
-        Disclosures.
-    phases
-        Seconds and bytes by phase (owners and dealer).
-    model
-        At the analyst.
-    """
-
-    role: str
-    rows: int = 0
-    seconds_setup: float = 0.0
-    seconds_per_tree: list[float] = field(default_factory=list)
-    bytes_sent: dict[str, int] = field(default_factory=dict)
-    rounds: int = 0
-    ledger: list[Disclosure] = field(default_factory=list)
-    phases: dict[str, PhaseTotal] = field(default_factory=dict)
-    model: Ensemble | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """What is not the model, for JSON; with the processor time and the peak memory of this process.
-
-        The analyst's has the validation metrics.
-        """
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        known = {
-            "role": self.role,
-            "rows": self.rows,
-            "seconds_setup": self.seconds_setup,
-            "seconds_per_tree": self.seconds_per_tree,
-            "bytes_sent": self.bytes_sent,
-            "rounds": self.rounds,
-            "cpu_seconds": usage.ru_utime + usage.ru_stime,
-            "peak_memory_bytes": peak_memory(),
-            "phases": {name: asdict(total) for name, total in self.phases.items()},
-            "ledger": [entry.to_dict() for entry in self.ledger],
-        }
-        if self.model is not None and self.model.metrics:
-            known["metrics"] = {name: {m: list(v) for m, v in by.items()} for name, by in self.model.metrics.items()}
-        return known
 
 
 @dataclass(frozen=True)
@@ -214,7 +145,7 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
             _keep_model(role, outcome, transport, [name for name in job.party_names if name != role.name])
         outcome.rounds, outcome.ledger, outcome.phases = session.rounds, session.ledger, session.phases.totals()
         if directory is not None:
-            with _writing(directory):
+            with writing(directory):
                 save_share(directory, task, forest, key, job.job_hash(), role.name)
         if job.analyst != role.name:
             _hear_that_it_is_saved(transport, job.analyst)
@@ -267,14 +198,14 @@ def run_analyst(role: Role) -> Outcome:
 
 
 def _keep(checkpoints: Checkpoints, epoch: bytes, state: TrainingState) -> None:
-    with _writing(checkpoints.directory):
+    with writing(checkpoints.directory):
         checkpoints.keep(state, epoch)
 
 
 def _keep_model(role: Role, outcome: Outcome, transport: TlsTransport, owners: Sequence[str]) -> None:
     """Write the model, and only then tell the owners that it is safe."""
     if outcome.model is not None and role.out is not None:
-        with _writing(role.out):
+        with writing(role.out):
             save_model(outcome.model, role.out / "model.json")
     for owner in owners:
         transport.send(owner, np.frombuffer(_SAVED, dtype=np.uint8))
@@ -287,37 +218,6 @@ def _hear_that_it_is_saved(transport: TlsTransport, peer: str) -> None:
 
 def _forget(state: TrainingState) -> None:
     """Keep no checkpoint."""
-
-
-def peak_memory() -> int:
-    """The most memory, in bytes, that this program has held; where the kernel does not say, also what began it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def reuse_memory() -> None:
-    """Let glibc keep freed arrays for the next ones: fresh pages cost more than the arithmetic on them."""
-    with contextlib.suppress(OSError, AttributeError):
-        library = ctypes.CDLL("libc.so.6")
-        for parameter, value in ((-1, 1 << 30), (-3, 1 << 30)):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-            library.mallopt(parameter, value)
-
-
-def give_way() -> None:
-    """Let other processes of this machine go first: the dealer works ahead of need, the owners wait for each other."""
-    with contextlib.suppress(OSError):
-        os.nice(10)
-
-
-def end_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies, however that happens."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        raise SystemExit(2)
 
 
 @contextlib.contextmanager
@@ -396,29 +296,9 @@ def _folder(role: Role) -> Path | None:
     return directory
 
 
-def prepare_folder(directory: Path) -> None:
-    """Make a folder for results, and remove those of an earlier run from it; InputError when it cannot be written."""
-    with _writing(directory):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not os.access(directory, os.W_OK | os.X_OK):
-            raise PermissionError(13, "not writable")
-        for name in RESULTS:
-            for one in (directory / name, directory / f"{name}.partial", directory / f"{name}.unfinished"):
-                one.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _writing(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise InputError(f"{directory}: cannot be written ({why}): choose another folder with --out") from None
-
-
 def _write_ledger(directory: Path | None, ledger: Sequence[Disclosure]) -> None:
     if directory is not None:
-        with _writing(directory):
+        with writing(directory):
             write_json(directory / "ledger.json", [entry.to_dict() for entry in ledger])
 
 
@@ -427,53 +307,11 @@ def _write(role: Role, directory: Path | None, outcome: Outcome) -> None:
         return
     report = {**outcome.to_dict(), "settings": settings(role.job)}
     ledger = report.pop("ledger")
-    with _writing(directory):
+    with writing(directory):
         write_json(directory / "report.json", report)
         if ledger:
             write_json(directory / "ledger.json", ledger)
     if outcome.model is not None and role.out is not None:  # beside model.json, never in the folder of another role
-        with _writing(role.out):
+        with writing(role.out):
             page = collected(role.job, {role.name: outcome.to_dict()})
             write_report(role.out / "report.html", role.job, outcome.model, page, ledger, one_machine=False)
-
-
-def collected(job: Job, outcomes: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """The report on a job from what its roles, or some of them, know at their end; by role, as `Outcome.to_dict`."""
-    first = outcomes.get(job.party_names[0]) or next(iter(outcomes.values()))
-    report = {
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "rows": first["rows"],
-        "seconds_setup": first["seconds_setup"],
-        "seconds_per_tree": first["seconds_per_tree"],
-        "bytes_sent": {role: sum(outcome["bytes_sent"].values()) for role, outcome in outcomes.items()},
-        "rounds": first["rounds"],
-        "roles": {
-            role: {name: outcome[name] for name in ("cpu_seconds", "peak_memory_bytes", "phases")}
-            for role, outcome in outcomes.items()
-        },
-        "settings": settings(job),
-    }
-    if "metrics" in outcomes.get(job.analyst, {}):
-        report["metrics"] = outcomes[job.analyst]["metrics"]
-    return report
-
-
-def settings(job: Job) -> dict[str, Any]:
-    """What a report says about how it came about."""
-    return {
-        "job": job.name,
-        "job_hash": job.job_hash().hex(),
-        "parameters": job.parameters.model_dump(),
-        "parties": len(job.parties),
-        "features": len(job.features),
-        "veilboost": __version__,
-        "numpy": np.__version__,
-        "cores": os.cpu_count(),
-    }
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON at once or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)

@@ -166,10 +166,10 @@ class Candidates:
     def definite(
         self, sums: NodeSums, parameters: Parameters, hessian_tolerance: float, gradient_tolerance: float
     ) -> npt.NDArray[np.bool_]:
-        """Which candidates a node has however rounding orders the categories of partitioned columns.
+        """Which candidates a node has however rounding orders categories, bool (candidates,).
 
         A prefix of the order is one of them if all of its categories come before all others also with weights that
-        are off by the tolerances. `gradient_tolerance` is how far the gradient of a row may be off. Returns bool, shape (candidates,).
+        are off by the tolerances. `gradient_tolerance` is how far the gradient of a row may be off.
         """
         definite = np.ones(len(self.feature), dtype=np.bool_)
         for feature in np.flatnonzero(self.partitioned).tolist():
