@@ -17,7 +17,8 @@ from veilboost.trees.ensemble import Ensemble
 from veilboost.trees.parameters import Parameters
 from veilboost.xorboost.candidates import CandidateSpace
 from veilboost.xorboost.reveal import receive_reveal, reveal_to
-from veilboost.xorboost.train import TrainingTask, train
+from veilboost.xorboost.task import TrainingTask
+from veilboost.xorboost.train import train
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

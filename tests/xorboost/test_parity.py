@@ -78,7 +78,7 @@ def agree(table: Table, parameters: Parameters, owners: int) -> Ensemble:
 @pytest.mark.parametrize("words", [1, 1500])
 def test_few_nodes_at_a_time(words: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """One node a step, or three: what bounds memory changes no tree."""
-    monkeypatch.setattr("veilboost.xorboost.train._WORDS_AT_ONCE", words)
+    monkeypatch.setattr("veilboost.xorboost.grow._WORDS_AT_ONCE", words)
     table = draw_table(EVERY_KIND, 500, 2, LOGISTIC, np.random.default_rng(7))
     agree(table, Parameters(objective=LOGISTIC, n_estimators=2, max_depth=4, max_bin=8), 2)
 

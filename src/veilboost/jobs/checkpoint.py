@@ -18,8 +18,9 @@ import numpy as np
 from veilboost.errors import InputError
 from veilboost.jobs.sealed import Arrays, seal, unseal
 from veilboost.tables.table import Table
+from veilboost.xorboost.forest import TrainingState
 from veilboost.xorboost.state import from_arrays, to_arrays
-from veilboost.xorboost.train import TrainingState, TrainingTask
+from veilboost.xorboost.task import TrainingTask
 
 _KEPT = 2
 _NAME = re.compile(r"tree-(\d{5})\.checkpoint")

@@ -16,7 +16,7 @@ from veilboost.tables.pieces import bin_piece
 from veilboost.tables.reading import Source
 from veilboost.tables.table import Table, load_table
 from veilboost.xorboost.candidates import Binned, CandidateSpace
-from veilboost.xorboost.train import TrainingTask
+from veilboost.xorboost.task import TrainingTask
 
 #: How much wider than the labels `label_range` may be.
 _WIDEST_RANGE = 1000

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from veilboost.jobs.sealed import Arrays, seal, unseal
+from veilboost.xorboost.forest import SharedForest
 from veilboost.xorboost.reveal import shared_values
-from veilboost.xorboost.train import SharedForest, TrainingTask
+from veilboost.xorboost.task import TrainingTask
 
 #: Name of the file in an owner's folder.
 FILE_NAME = "model.share"

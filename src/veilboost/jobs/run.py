@@ -33,9 +33,10 @@ from veilboost.mpc.transport.connect import connect, listen
 from veilboost.mpc.transport.tls import RECONNECT_SECONDS, TlsTransport
 from veilboost.tables.reading import Source
 from veilboost.trees.xgboost_json import save_model
+from veilboost.xorboost.forest import TrainingState
 from veilboost.xorboost.reveal import receive_reveal, received_by, reveal_to
 from veilboost.xorboost.state import hollow_state
-from veilboost.xorboost.train import TrainingState, train
+from veilboost.xorboost.train import train
 
 #: How long a role waits for the others, unless told otherwise.
 WAIT_SECONDS = 600.0

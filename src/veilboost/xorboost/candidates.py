@@ -20,15 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from veilboost.mpc.ring import WORD, Words, pack_bits
-from veilboost.mpc.session import Session
-from veilboost.mpc.shares import SharedBits, bits_shape
-from veilboost.tables.binning import ABOVE_ALL, BinnedColumn, BinPlan, Layout, plan_bins
+from veilboost.mpc.ring import WORD, Words
+from veilboost.tables.binning import BinnedColumn, BinPlan, Layout, plan_bins
 from veilboost.tables.pieces import BinnedPiece, PiecePlan, plan_pieces
 from veilboost.tables.schema import Feature, Kind
 from veilboost.trees.category_sets import is_partitioned
@@ -229,119 +226,6 @@ class CandidateSpace:
         return start + (2 * count - 1 - place if default_left else place)
 
 
-@dataclass(frozen=True)
-class Sides:
-    """Which bins are on the left of each candidate of some features, as ranges of the common numbering of bins.
-
-    The left side of candidate k is `whole[k]` times the node, plus `sign[k]` times the bins first[k] to last[k] - 1,
-    plus `missing_sign[k]` times bin missing[k]; in partitioned columns, less the categories that go right. Where the
-    candidate sends missing rows the less preferred way, second[k] is the position of their bin in `missing_bins`, else
-    -1.
-    """
-
-    candidates: Ints
-    whole: Ints
-    sign: Ints
-    first: Ints
-    last: Ints
-    missing: Ints
-    missing_sign: Ints
-    second: Ints
-    missing_bins: Ints
-
-
-def sides_of(space: CandidateSpace, features: Sequence[int]) -> Sides:
-    """The left sides of all candidates of the given features."""
-    columns: list[list[Ints]] = [[] for _ in range(8)]
-    missing_bins: list[int] = []
-    for feature in features:
-        plan, start = space.plans[feature], int(space.bin_starts[feature])
-        count = plan.n_candidates
-        place, one = np.arange(count), np.ones(count, dtype=np.int64)
-        zero, missing_bin = 0 * one, (start + plan.n_bins) * one
-        missing = space.features[feature].missing
-        if feature in space.partitioned:
-            variants = [(one, zero, start * one, start * one, zero)]
-            if missing:
-                variants.append((one, zero, start * one, start * one, -one))
-        elif space.features[feature].categorical:
-            variants = [(one, -one, start + place, start + place + 1, zero)]
-            if missing:
-                variants.append((one, -one, start + place, start + place + 1, -one))
-        else:
-            first = start + place if plan.layout is Layout.POOLED else start * one
-            variants = [(zero, one, first, start + place + 1, zero)]
-            if missing:
-                first = first[::-1] if plan.layout is Layout.POOLED else first
-                variants.append((zero, one, first, start + place[::-1] + 1, one))
-        for number, (whole, sign, first, last, missing_sign) in enumerate(variants):
-            base = int(space.candidate_starts[feature]) + number * count
-            second = (len(missing_bins) if number else -1) * one
-            parts = (base + place, whole, sign, first, last, missing_bin * missing, missing_sign, second)
-            for column, values in zip(columns, parts, strict=True):
-                column.append(values)
-        if missing:
-            missing_bins.append(start + plan.n_bins)
-    columns.append([np.array(missing_bins, dtype=np.int64)])
-    return Sides(*(np.concatenate(column) for column in columns))
-
-
-def share_validity(session: Session, space: CandidateSpace, columns: Sequence[Binned | None]) -> SharedBits | None:
-    """Share which candidates separate two different values: private for continuous columns, else always true.
-
-    Parameters
-    ----------
-    columns
-        Own columns by feature; None for those of the others.
-
-    Returns
-    -------
-    SharedBits
-        One plane of `n_candidates` bits; None when no column needs it.
-    """
-    continuous = [piece for piece in space.pieces if space.plans[piece.feature].layout is Layout.DIRECT]
-    if not continuous:
-        return None
-    shape = bits_shape(space.n_candidates)
-    public = np.ones(space.n_candidates, dtype=np.bool_)
-    for piece in continuous:
-        public[space.candidate_starts[piece.feature] : space.candidate_starts[piece.feature + 1]] = False
-    total: SharedBits | None = None
-    for owner in sorted({piece.owner for piece in continuous}):
-        words: Words | None = None
-        if owner == session.holder:
-            private = np.zeros(space.n_candidates, dtype=np.bool_)
-            for piece in continuous:
-                column = columns[piece.feature]
-                if piece.owner == owner and isinstance(column, BinnedColumn):
-                    private[_both_ways(space, piece.feature)] = _there_and_back(column.valid, column.feature)
-            words = pack_bits(private)
-        part = session.share_bits(owner, words, shape, space.n_candidates)
-        total = part if total is None else total ^ part
-    assert total is not None
-    return total ^ pack_bits(public)
-
-
-def share_cuts(session: Session, space: CandidateSpace, columns: Sequence[Binned | None]) -> SharedBits:
-    """Share the float32 cut of every numeric candidate, as 32 planes of `n_candidates` bits; zero for categories."""
-    shape = bits_shape(space.n_candidates, 32)
-    total: SharedBits | None = None
-    for owner in space.holders:
-        words: Words | None = None
-        if owner == session.holder:
-            cuts = np.zeros(space.n_candidates, dtype=np.float32)
-            for number, piece in enumerate(space.pieces):
-                column = columns[piece.feature]
-                if piece.owner == owner and column is not None and not column.feature.categorical:
-                    cuts[_both_ways(space, piece.feature)] = _cuts_of(space, number, column)
-            patterns = cuts.view(np.uint32)
-            words = pack_bits((patterns[None, :] >> np.arange(32, dtype=np.uint32)[:, None] & 1).astype(np.bool_))
-        part = session.share_bits(owner, words, shape, space.n_candidates)
-        total = part if total is None else total ^ part
-    assert total is not None
-    return total
-
-
 def _pieces_of(
     number: int, feature: Feature, holders: Sequence[int], block_rows: Sequence[int], max_bin: int
 ) -> list[Piece]:
@@ -369,28 +253,6 @@ def _search_plan(feature: Feature, pieces: Sequence[Piece]) -> BinPlan:
     # With missing rows, one candidate more: all present rows left.
     count = sum(cuts) + feature.missing
     return BinPlan(Layout.POOLED, count, 0, 0, count)
-
-
-def _cuts_of(space: CandidateSpace, number: int, column: Binned) -> npt.NDArray[np.float32]:
-    """What the owner of a piece puts in for the cuts of a feature's candidates, both ways; zero where others do."""
-    piece = space.pieces[number]
-    if isinstance(column, BinnedColumn):  # flags have the same cut everywhere
-        first = number == space.pieces_of(piece.feature)[0]
-        return _there_and_back(column.cuts if first else np.zeros_like(column.cuts), column.feature)
-    cuts = np.zeros(space.plans[piece.feature].n_candidates, dtype=np.float32)
-    cuts[space.places_of(number)] = column.cuts
-    if column.feature.missing and column.plan.number == 0:
-        cuts[-1] = ABOVE_ALL
-    return _there_and_back(cuts, column.feature)
-
-
-def _both_ways(space: CandidateSpace, feature: int) -> slice:
-    return slice(int(space.candidate_starts[feature]), int(space.candidate_starts[feature + 1]))
-
-
-def _there_and_back(values: npt.NDArray[Any], feature: Feature) -> npt.NDArray[Any]:
-    """What holds for a numeric feature's candidates with missing rows right, then with missing rows left."""
-    return np.concatenate([values, values[::-1]]) if feature.missing else values
 
 
 def _starts(sizes: Sequence[int]) -> Ints:

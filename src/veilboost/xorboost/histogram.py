@@ -9,9 +9,10 @@ import numpy as np
 from veilboost.mpc.ring import WORD, to_ring
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, concatenate
-from veilboost.xorboost.candidates import Binned, CandidateSpace, Sides
+from veilboost.xorboost.candidates import Binned, CandidateSpace
 from veilboost.xorboost.cells import OwnerCells
 from veilboost.xorboost.pooling import PooledColumns
+from veilboost.xorboost.sides import Sides
 
 
 class TableCells:

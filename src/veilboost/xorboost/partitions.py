@@ -18,7 +18,8 @@ from veilboost.mpc.shares import Shared, SharedBits, concatenate
 from veilboost.splitting.partition import Partition, sort_categories
 from veilboost.splitting.scales import Scales
 from veilboost.trees.parameters import Parameters
-from veilboost.xorboost.candidates import CandidateSpace, Sides
+from veilboost.xorboost.candidates import CandidateSpace
+from veilboost.xorboost.sides import Sides
 
 Ints = npt.NDArray[np.int64]
 

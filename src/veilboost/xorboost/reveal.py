@@ -20,7 +20,8 @@ from veilboost.trees.ensemble import Ensemble, Tree
 from veilboost.trees.monotone import in_order
 from veilboost.trees.objective import BaseScore
 from veilboost.xorboost.candidates import CandidateSpace
-from veilboost.xorboost.train import SharedForest, TrainingTask
+from veilboost.xorboost.forest import SharedForest
+from veilboost.xorboost.task import TrainingTask
 from veilboost.xorboost.validation import best_round, metric_values
 
 _WHY = "the trained model, revealed to the analyst only"

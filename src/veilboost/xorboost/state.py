@@ -8,7 +8,8 @@ import numpy as np
 
 from veilboost.mpc.ring import WORD, Words, words_for
 from veilboost.mpc.shares import Shape, Shared, SharedBits
-from veilboost.xorboost.train import SharedForest, SharedTree, TrainingState, TrainingTask
+from veilboost.xorboost.forest import SharedForest, SharedTree, TrainingState
+from veilboost.xorboost.task import TrainingTask
 
 
 def to_arrays(state: TrainingState) -> dict[str, Words]:
