@@ -83,7 +83,7 @@ def trace(table: Table | GridTable, parameters: Parameters, monkeypatch: pytest.
     return sizes, dict(names), rounds, ledgers, outcome.dealer.next_number()
 
 
-@pytest.mark.parametrize("objective", ["binary:logistic", "reg:squarederror"])
+@pytest.mark.parametrize("objective", ["binary:logistic", pytest.param("reg:squarederror", marks=pytest.mark.slow)])
 def test_messages_depend_on_public_facts_only(objective: str, monkeypatch: pytest.MonkeyPatch) -> None:
     parameters = Parameters(
         objective=objective,
@@ -129,13 +129,10 @@ def test_classes_weights_and_constraints_say_nothing(monkeypatch: pytest.MonkeyP
     again = draw_table(EVERY_KIND, ROWS, OWNERS, "multi:softprob", rng).weighted(1, rng)
     tables = {
         "drawn again": again,
-        "classes turned round": replace(first, labels=2 - first.labels),
         "one row each of two classes": replace(first, labels=np.r_[1, 2, np.zeros(ROWS - 2)].astype(float)),
         "labels that nothing explains": replace(first, labels=rng.permutation(first.labels)),
         "one row with a weight": replace(first, weights=(np.arange(ROWS) == 5).astype(float)),
-        "largest weights": replace(first, weights=np.ones(ROWS)),
         "all cells equal": replace(first, values=np.ones_like(first.values)),
-        "cells turned round": replace(first, values=first.values[::-1].copy()),
     }
     parameters = Parameters(
         objective="multi:softprob",

@@ -59,7 +59,7 @@ class _Pooled:
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("split", [HORIZONTAL, MIXED, LABEL_ELSEWHERE])
-@pytest.mark.parametrize("blocks", [2, 4, 7])
+@pytest.mark.parametrize("blocks", [2, pytest.param(4, marks=pytest.mark.slow), 7])
 def test_all_kinds_of_columns(blocks: int, split: str, objective: str) -> None:
     table = draw_grid(split, blocks, objective, np.random.default_rng(blocks))
     model = agree(table, Parameters(objective=objective, n_estimators=2, max_depth=4, max_bin=16))

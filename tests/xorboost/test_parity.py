@@ -84,7 +84,7 @@ def test_few_nodes_at_a_time(words: int, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("owners", [2, 3, 5, 8])
+@pytest.mark.parametrize("owners", [2, 3, pytest.param(5, marks=pytest.mark.slow), 8])
 def test_all_kinds_of_columns(owners: int, objective: str) -> None:
     table = draw_table(EVERY_KIND, 400, owners, objective, np.random.default_rng(owners))
     model = agree(table, Parameters(objective=objective, n_estimators=3, max_depth=4, max_bin=16), owners)
