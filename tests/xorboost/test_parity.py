@@ -113,16 +113,17 @@ def test_columns_that_say_nothing(objective: str) -> None:
     agree(replace(table, values=values), Parameters(objective=objective, n_estimators=2, max_depth=3, max_bin=8), 2)
 
 
-@pytest.mark.parametrize("threshold", [1, 2, 9, 10, 17])
+@pytest.mark.parametrize("threshold", [1, 2, 9, 10, 65])
 def test_sets_of_categories_or_one_against_the_rest(threshold: int) -> None:
     """Columns on both sides of `max_cat_to_onehot`, and of the most levels that are partitioned."""
     features = [
         *EVERY_KIND[6:],
-        Feature("most that are partitioned", Kind.CATEGORICAL, levels(16), True),
-        Feature("too many", Kind.CATEGORICAL, levels(17), True),
+        Feature("two words", Kind.CATEGORICAL, levels(40), True),
+        Feature("most that are partitioned", Kind.CATEGORICAL, levels(64), True),
+        Feature("too many", Kind.CATEGORICAL, levels(65), True),
         Feature("two", Kind.CATEGORICAL, levels(2)),
     ]
-    table = draw_table(features, 500, 2, SQUARED, np.random.default_rng(threshold))
+    table = draw_table(features, 900, 2, SQUARED, np.random.default_rng(threshold))
     parameters = Parameters(objective=SQUARED, n_estimators=2, max_depth=4, max_bin=8, max_cat_to_onehot=threshold)
     model = agree(table, parameters, 2)
     largest = {feature.name: 0 for feature in features}
@@ -131,7 +132,7 @@ def test_sets_of_categories_or_one_against_the_rest(threshold: int) -> None:
             name = features[tree.feature[node]].name
             largest[name] = max(largest[name], len(tree.categories[node]))
     assert largest["too many"] <= 1
-    assert (largest["most that are partitioned"] > 1) == (threshold <= 16)
+    assert (largest["most that are partitioned"] > 1) == (threshold <= 64)
     assert largest["many levels"] <= 1 or threshold <= 9
 
 

@@ -15,8 +15,9 @@ from veilboost.tables.schema import Feature
 
 Int32 = npt.NDArray[np.int32]
 
-#: Columns of more levels are not partitioned: a set must fit the bits that a split's code has for it.
-MOST_PARTITIONED: Final = 16
+#: Columns of more levels are not partitioned: sorting takes all pairs of them. XGBoost's own bound of the categories
+#: of one set, `max_cat_threshold`, is as large.
+MOST_PARTITIONED: Final = 64
 
 
 def is_partitioned(feature: Feature, max_cat_to_onehot: int) -> bool:

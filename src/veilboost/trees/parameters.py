@@ -116,7 +116,7 @@ class Parameters(BaseModel):
         Weight of the rows of class 1 in binary:logistic, above 0.
     max_cat_to_onehot
         Categorical columns of fewer levels are split into one category against the rest, others into sets of
-        categories, as in XGBoost; columns of more than 16 levels into one against the rest all the same.
+        categories, as in XGBoost; columns of more than 64 levels into one against the rest all the same.
     monotone_constraints
         By the name of a numeric feature: 1 where predictions must not fall as it rises, -1 where they must not rise, 0
         or not named: no constraint. Empty cells are not compared with others.

@@ -24,13 +24,16 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from veilboost.mpc.ring import WORD, Words
+from veilboost.mpc.ring import WORD, WORD_BITS, Words, words_for
 from veilboost.tables.binning import BinnedColumn, BinPlan, Layout, plan_bins
 from veilboost.tables.pieces import BinnedPiece, PiecePlan, plan_pieces
 from veilboost.tables.schema import Feature, Kind
 from veilboost.trees.category_sets import is_partitioned
 
 Ints = npt.NDArray[np.int64]
+
+#: Where the category, or the bits of a set of categories, begin in the code of a split.
+FIRST_CATEGORY_BIT = 33
 
 #: What an owner has of a column after binning.
 Binned = BinnedColumn | BinnedPiece
@@ -198,22 +201,30 @@ class CandidateSpace:
             return feature, place, first
         return (feature, place, False) if first else (feature, count - 1 - place, True)
 
+    @property
+    def code_bits(self) -> int:
+        """Bits of the code of a split: 64, or 128 where a set of categories needs them."""
+        widest = max((self.plans[feature].n_bins for feature in self.partitioned), default=0)
+        return WORD_BITS * words_for(FIRST_CATEGORY_BIT + widest)
+
     @cached_property
     def codes(self) -> Words:
-        """What a model says of a split on each candidate, but for a numeric cut: uint64, shape (candidates,).
+        """What a model says of a split on each candidate, but for a numeric cut: uint64 (candidates, words).
 
         Bit 0 is 1, bit 1 the default direction (left), bits 2 to 32 the feature, bits 33 to 63 the category, or in
-        partitioned columns room for a bit of each category that goes right. The number of the candidate itself would
-        tell more: where a cut lies among its owner's bins.
+        partitioned columns room for a bit of each category that goes right, also in a second
+        word. The number of the candidate itself would tell more: where a cut lies among its owner's bins.
         """
-        codes = np.empty(self.n_candidates, dtype=WORD)
+        codes = np.zeros((self.n_candidates, words_for(self.code_bits)), dtype=WORD)
         for feature, plan in enumerate(self.plans):
             start, stop = int(self.candidate_starts[feature]), int(self.candidate_starts[feature + 1])
             second = np.arange(stop - start) >= plan.n_candidates
             categorical = self.features[feature].categorical
             default_left = ~second if categorical else second
             category = np.arange(stop - start) % plan.n_candidates * (categorical and feature not in self.partitioned)
-            codes[start:stop] = 1 | default_left.astype(np.int64) << 1 | feature << 2 | category << 33
+            codes[start:stop, 0] = (
+                1 | default_left.astype(np.int64) << 1 | feature << 2 | category << FIRST_CATEGORY_BIT
+            )
         return codes
 
     def number(self, feature: int, place: int, default_left: bool) -> int:

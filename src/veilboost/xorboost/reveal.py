@@ -19,7 +19,7 @@ from veilboost.trees.category_sets import CategorySets
 from veilboost.trees.ensemble import Ensemble, Tree
 from veilboost.trees.monotone import in_order
 from veilboost.trees.objective import BaseScore
-from veilboost.xorboost.candidates import CandidateSpace
+from veilboost.xorboost.candidates import FIRST_CATEGORY_BIT, CandidateSpace
 from veilboost.xorboost.forest import SharedForest
 from veilboost.xorboost.task import TrainingTask
 from veilboost.xorboost.validation import best_round, metric_values
@@ -77,14 +77,14 @@ def rebuild(task: TrainingTask, values: dict[str, Words]) -> Ensemble:
     parameters, space, unit = task.parameters, task.space, task.unit
     depth = parameters.max_depth
     n_trees, inner = parameters.n_trees, 2**depth - 1
-    codes = values["splits"].reshape(n_trees, inner)
+    codes = values["splits"].reshape(n_trees, inner, -1)
     bits = unpack_bits(values["cuts"], 32)
     cuts = np.packbits(bits, axis=-1, bitorder="little").view(np.float32).reshape(n_trees, inner)
     weights = decode(values["weights"], FRACTION_BITS).reshape(n_trees, inner + 1) * unit.half_width
     trees = []
     for number in range(n_trees):
-        feature, default_left, rest = _decoded(codes[number])
-        sets = _sets(space, feature, rest)
+        feature, default_left = _decoded(codes[number, :, 0])
+        sets = _sets(space, feature, codes[number])
         gain = cover = None
         if parameters.reveal_gain:
             gain_bits = task.scales.gradient_bits + task.scales.weight_bits
@@ -92,7 +92,7 @@ def rebuild(task: TrainingTask, values: dict[str, Words]) -> Ensemble:
             cover = decode(values["covers"][number], task.scales.hessian_bits) * unit.hessian
         trees.append(
             Tree.from_complete(
-                depth, codes[number] > 0, feature, cuts[number], sets, default_left, weights[number], gain, cover
+                depth, codes[number, :, 0] > 0, feature, cuts[number], sets, default_left, weights[number], gain, cover
             )
         )
     if parameters.constrained:
@@ -119,21 +119,21 @@ def _cut(ensemble: Ensemble, task: TrainingTask, words: Words) -> Ensemble:
     return replace(ensemble.cut(best, metric[best]), metrics={"validation": {name: tuple(metric)}})
 
 
-def _decoded(codes: Words) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
-    """Feature, default direction and the bits for categories of each node; the inverse of `CandidateSpace.codes`."""
+def _decoded(codes: Words) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+    """Feature and default direction of each node; the inverse of `CandidateSpace.codes`."""
     feature = (codes >> np.uint64(2) & np.uint64((1 << 31) - 1)).astype(np.int32)
-    default_left = (codes >> np.uint64(1) & np.uint64(1)).astype(np.bool_)
-    return feature, default_left, (codes >> np.uint64(33)).astype(np.int32)
+    return feature, (codes >> np.uint64(1) & np.uint64(1)).astype(np.bool_)
 
 
-def _sets(space: CandidateSpace, features: npt.NDArray[np.int32], rest: npt.NDArray[np.int32]) -> CategorySets:
+def _sets(space: CandidateSpace, features: npt.NDArray[np.int32], codes: Words) -> CategorySets:
     """The categories that go right at each node."""
     sets: list[list[int]] = []
-    for feature, bits in zip(features.tolist(), rest.tolist(), strict=True):
+    bits = unpack_bits(codes, space.code_bits)
+    for feature, code, words in zip(features.tolist(), bits, codes.tolist(), strict=True):
         if feature in space.partitioned:
-            sets.append([code for code in range(space.plans[feature].n_bins) if bits >> code & 1])
+            sets.append(np.flatnonzero(code[FIRST_CATEGORY_BIT:]).tolist())
         else:
-            sets.append([bits] if space.features[feature].categorical else [])
+            sets.append([words[0] >> FIRST_CATEGORY_BIT] if space.features[feature].categorical else [])
     return CategorySets.of(sets)
 
 
@@ -143,8 +143,9 @@ def _items(task: TrainingTask) -> list[_Item]:
     items = []
     if parameters.base_score is None:
         items.append(_Item("base_margin", "base score", ring_field(parameters.outputs)))
+    codes = bits_field(task.space.code_bits, n_trees, inner)
     items += [
-        _Item("splits", "feature, categories and default direction of every split", bits_field(64, n_trees, inner)),
+        _Item("splits", "feature, categories and default direction of every split", codes),
         _Item("cuts", "threshold of every split", bits_field(32, n_trees, inner)),
         _Item("weights", "leaf weights", ring_field(n_trees, inner + 1)),
     ]

@@ -11,14 +11,11 @@ from veilboost.mpc.ring import WORD, Words, pack_bits, unpack_bits, words_for
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, SharedBits
 from veilboost.tables.binning import Layout
-from veilboost.xorboost.candidates import CandidateSpace
+from veilboost.xorboost.candidates import FIRST_CATEGORY_BIT, CandidateSpace
 from veilboost.xorboost.histogram import TableCells
 
 #: Nodes whose directions fit one table entry.
 _NODES_AT_ONCE = 64
-
-#: Where the bits of a set of categories begin in a code.
-_FIRST_SET_BIT = 33
 
 
 def winning_candidates(session: Session, space: CandidateSpace, choice: Shared) -> SharedBits:
@@ -38,7 +35,7 @@ def winning_candidates(session: Session, space: CandidateSpace, choice: Shared) 
 
 
 def split_codes(space: CandidateSpace, winners: SharedBits, sets: SharedBits | None) -> SharedBits:
-    """What the model says of every split but its cut: planes (nodes, 64), zero where a node does not split. Local.
+    """What the model says of every split but its cut: planes (nodes, code bits), zero where there is none. Local.
 
     See `CandidateSpace.codes` for the bits.
 
@@ -48,16 +45,17 @@ def split_codes(space: CandidateSpace, winners: SharedBits, sets: SharedBits | N
         From `LevelPartition.winning_sets`; None where no column is partitioned.
     """
     if winners.hollow:
-        return SharedBits(None, None, 64, (len(winners), 1))
+        return SharedBits(None, None, space.code_bits, (len(winners), words_for(space.code_bits)))
     won = unpack_bits(winners.words, winners.count).view(np.bool_)
-    words = np.stack([np.bitwise_xor.reduce(space.codes[node]) for node in won])
+    words = np.stack([np.bitwise_xor.reduce(space.codes[node], axis=0) for node in won])
     if sets is not None:
-        right = unpack_bits(sets.words, sets.count).astype(WORD)
+        right = unpack_bits(sets.words, sets.count)
+        chosen = np.zeros((len(won), space.code_bits), dtype=np.uint8)
         for feature in sorted(space.partitioned):
-            bins = space.bin_starts[feature] + np.arange(space.plans[feature].n_bins)
-            shifts = (_FIRST_SET_BIT + np.arange(len(bins))).astype(WORD)
-            words ^= np.bitwise_xor.reduce(right[:, bins] << shifts, axis=1)
-    return SharedBits(winners.holder, words.reshape(-1, 1), 64)
+            first, count = int(space.bin_starts[feature]), space.plans[feature].n_bins
+            chosen[:, FIRST_CATEGORY_BIT : FIRST_CATEGORY_BIT + count] ^= right[:, first : first + count]
+        words ^= pack_bits(chosen.view(np.bool_))
+    return SharedBits(winners.holder, words, space.code_bits)
 
 
 def direction_tables(space: CandidateSpace, winners: SharedBits, sets: SharedBits | None) -> Words | None:

@@ -11,6 +11,8 @@ from veilboost.mpc.shares import Shape, Shared, SharedBits
 from veilboost.xorboost.forest import SharedForest, SharedTree, TrainingState
 from veilboost.xorboost.task import TrainingTask
 
+_ARRAYS_OF_TREE = ("splits", "cuts", "weights", "gains", "covers")
+
 
 def to_arrays(state: TrainingState) -> dict[str, Words]:
     """This owner's shares by name; trees along the first axis."""
@@ -20,7 +22,7 @@ def to_arrays(state: TrainingState) -> dict[str, Words]:
         "base_margin": state.forest.base_margin.words,
         "losses": state.losses.words,
     }
-    for name in _shapes_of_tree(1):
+    for name in _ARRAYS_OF_TREE:
         arrays[name] = np.stack([getattr(tree, name).words for tree in trees])
     return arrays
 
@@ -36,7 +38,7 @@ def from_arrays(arrays: Mapping[str, Words], task: TrainingTask, holder: int) ->
     count = len(arrays["weights"]) if "weights" in arrays else 0
     rounds, outputs = count // task.parameters.outputs, task.parameters.outputs
     expected = _shapes_of_state(task, rounds)
-    expected |= {name: (count, *shape) for name, shape in _shapes_of_tree(task.parameters.max_depth).items()}
+    expected |= {name: (count, *shape) for name, shape in _shapes_of_tree(task).items()}
     if {name: array.shape for name, array in arrays.items()} != expected:
         raise ValueError("the arrays are not those of this task")
     if (
@@ -45,7 +47,8 @@ def from_arrays(arrays: Mapping[str, Words], task: TrainingTask, holder: int) ->
         or any(array.dtype != WORD for array in arrays.values())
     ):
         raise ValueError("the arrays are not those of this task")
-    trees = tuple(_tree({name: arrays[name][number] for name in _shapes_of_tree(1)}, holder) for number in range(count))
+    each = [{name: arrays[name][number] for name in _ARRAYS_OF_TREE} for number in range(count)]
+    trees = tuple(_tree(one, task, holder) for one in each)
     return TrainingState(
         Shared(holder, arrays["margins"]),
         SharedForest(Shared(holder, arrays["base_margin"]), trees),
@@ -55,13 +58,13 @@ def from_arrays(arrays: Mapping[str, Words], task: TrainingTask, holder: int) ->
 
 def hollow_state(task: TrainingTask, rounds: int) -> TrainingState:
     """The state after `rounds` rounds as the dealer has it."""
-    shapes = _shapes_of_tree(task.parameters.max_depth)
+    shapes = _shapes_of_tree(task)
 
     def ring(name: str) -> Shared:
         return Shared(None, None, shapes[name])
 
     tree = SharedTree(
-        SharedBits(None, None, 64, shapes["splits"]),
+        SharedBits(None, None, task.space.code_bits, shapes["splits"]),
         SharedBits(None, None, 32, shapes["cuts"]),
         ring("weights"),
         ring("gains"),
@@ -78,9 +81,9 @@ def _shapes_of_state(task: TrainingTask, rounds: int) -> dict[str, Shape]:
     return {"margins": (outputs, task.space.rows), "base_margin": (outputs,), "losses": (losses,)}
 
 
-def _tree(arrays: Mapping[str, Words], holder: int) -> SharedTree:
+def _tree(arrays: Mapping[str, Words], task: TrainingTask, holder: int) -> SharedTree:
     return SharedTree(
-        SharedBits(holder, arrays["splits"], 64),
+        SharedBits(holder, arrays["splits"], task.space.code_bits),
         SharedBits(holder, arrays["cuts"], 32),
         Shared(holder, arrays["weights"]),
         Shared(holder, arrays["gains"]),
@@ -88,10 +91,10 @@ def _tree(arrays: Mapping[str, Words], holder: int) -> SharedTree:
     )
 
 
-def _shapes_of_tree(depth: int) -> dict[str, Shape]:
-    inner = 2**depth - 1
+def _shapes_of_tree(task: TrainingTask) -> dict[str, Shape]:
+    inner = 2**task.parameters.max_depth - 1
     return {
-        "splits": (inner, 1),
+        "splits": (inner, words_for(task.space.code_bits)),
         "cuts": (inner, words_for(32)),
         "weights": (inner + 1,),
         "gains": (inner,),
