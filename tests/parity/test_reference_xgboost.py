@@ -52,9 +52,8 @@ def random_columns(rng: np.random.Generator, rows: int, n_features: int) -> list
     columns = []
     for number in range(n_features):
         kind = [Kind.DISCRETE, Kind.FLAG, Kind.CATEGORICAL][rng.integers(3)]
-        n_bins = {Kind.DISCRETE: int(rng.integers(2, 13)), Kind.FLAG: 2, Kind.CATEGORICAL: int(rng.integers(2, 17))}[
-            kind
-        ]
+        n_levels = int(rng.integers(2, 17) if rng.random() < 0.8 else rng.integers(17, 65))
+        n_bins = {Kind.DISCRETE: int(rng.integers(2, 13)), Kind.FLAG: 2, Kind.CATEGORICAL: n_levels}[kind]
         missing = bool(rng.integers(2))
         levels = tuple(f"level {i}" for i in range(n_bins)) if kind is Kind.CATEGORICAL else ()
         bins = rng.integers(0, n_bins, rows)
