@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from veilboost.tables.binning import ABOVE_ALL, BinnedColumn, Layout, bin_column, midpoint, plan_bins
+from veilboost.tables.binning import ABOVE_ALL, BinnedColumn, Layout, bin_column, even_cuts, midpoint, plan_bins
 from veilboost.tables.schema import Feature, Kind
 
 LARGEST = float(np.nextafter(ABOVE_ALL, np.float32(0)))
@@ -149,6 +149,31 @@ def test_discrete_values_get_a_bin_each_when_there_is_room() -> None:
     column = check(Feature("x", Kind.DISCRETE), values, max_bin=6)
     np.testing.assert_array_equal(column.bins, [2, 0, 1, 1, 2, 3])
     np.testing.assert_array_equal(column.cuts[:3], [1.5, 2.5, 5])
+
+
+@pytest.mark.parametrize("frequent", [-1.0, 500.5, 2000.0])
+def test_a_frequent_value_leaves_the_other_bins_to_the_other_rows(frequent: float) -> None:
+    values = np.concatenate([np.arange(1000), np.full(99_000, frequent)]).astype(np.float32)
+    column = check(Feature("x", Kind.DISCRETE), values, max_bin=50)
+    assert (column.cuts < ABOVE_ALL).sum() == 49
+    sizes = np.bincount(column.bins[:1000], minlength=50)
+    assert sizes.max() <= 30
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=2, max_size=300), st.integers(1, 64), st.sampled_from([0.1, 0.5, 1.0]))
+def test_every_cut_is_used(sizes: list[int], count: int, first: float) -> None:
+    count = min(count, len(sizes) - 1)
+    cuts = even_cuts(np.array(sizes), count, first, 1.0 if first == 1.0 else 1.0 - first)
+    assert len(cuts) == count
+    assert (np.diff(cuts) > 0).all()
+    assert cuts[0] >= 0 and cuts[-1] < len(sizes) - 1
+
+
+@given(st.integers(2, 300), st.integers(1, 64), st.integers(1, 5))
+def test_equal_groups_are_cut_evenly(groups: int, count: int, size: int) -> None:
+    count = min(count, groups - 1)
+    parts = np.diff(even_cuts(np.full(groups, size), count), prepend=-1, append=groups - 1)
+    assert parts.max() - parts.min() <= 2
 
 
 @given(finite, finite)

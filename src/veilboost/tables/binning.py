@@ -164,14 +164,55 @@ def _cut_at(ordered: npt.NDArray[np.float32], end: int) -> np.float32:
     return midpoint(ordered[end - 1], ordered[end]) if end < len(ordered) else ABOVE_ALL
 
 
+def even_cuts(sizes: npt.NDArray[np.int64], count: int, first: float = 1.0, last: float = 1.0) -> npt.NDArray[np.int64]:
+    """Where to cut a sequence of groups into parts that are as equal as the groups allow.
+
+    A group of more than a fair part of all rows, such as the zeros of a column of mostly zeros, counts as one part
+    however large it is; counted in full it would use up the cuts that the other groups need.
+
+    Parameters
+    ----------
+    sizes
+        int64, shape (groups,): rows of each group.
+    count
+        Number of cuts, less than `groups`.
+    first, last
+        Sizes wanted of the first and the last part, if a part between two cuts has 1; their sum is a whole number.
+
+    Returns
+    -------
+    int64, shape (count,), ascending: after which group each cut lies.
+    """
+    below = np.cumsum(_capped(sizes, round(first + count - 1 + last)))
+    places = np.empty(count, dtype=np.int64)
+    place, reached = -1, 0.0
+    for number in range(count):
+        wanted = first if number == 0 else 1.0
+        target = reached + (below[-1] - reached) * wanted / (wanted + count - 1 - number + last)
+        right = int(np.searchsorted(below, target))
+        nearest = right - int(right > 0 and target - below[right - 1] < below[right] - target)
+        leaving_groups_for_the_rest = len(sizes) - 1 - count + number
+        place = int(np.clip(nearest, place + 1, leaving_groups_for_the_rest))
+        reached = float(below[place])
+        places[number] = place
+    return places
+
+
+def _capped(sizes: npt.NDArray[np.int64], parts: int) -> npt.NDArray[np.float64]:
+    """The sizes, with the cap at which they sum up to `parts` times the cap; `parts` at most as many as the sizes."""
+    descending = np.sort(sizes)[::-1][:parts].astype(np.float64)
+    without_larger = sizes.sum() - np.cumsum(descending) + descending
+    caps = without_larger / np.arange(parts, 0, -1)
+    capped: npt.NDArray[np.float64] = np.minimum(sizes, caps[np.argmax(descending <= caps)])
+    return capped
+
+
 def _group_cuts(ordered: npt.NDArray[np.float32], n_bins: int) -> npt.NDArray[np.float32]:
-    """At most `n_bins - 1` cuts between neighbouring values, close to equal frequency."""
+    """At most `n_bins - 1` cuts between neighbouring values, see `even_cuts`."""
     positions = _ends(ordered)
     if len(positions) >= n_bins:
-        wanted = np.arange(1, n_bins) * (len(ordered) / n_bins)
-        right = np.searchsorted(positions, wanted).clip(1, len(positions) - 1)
-        nearer_left = wanted - positions[right - 1] < positions[right] - wanted
-        positions = np.unique(positions[right - nearer_left])
+        sizes = np.diff(positions, prepend=0, append=len(ordered))
+        positions = positions[even_cuts(sizes, n_bins - 1)]
     return np.array([_cut_at(ordered, p) for p in positions], dtype=np.float32)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from veilboost.tables.binning import ABOVE_ALL, BinnedColumn, BinPlan, bin_column, plan_bins
+from veilboost.tables.binning import ABOVE_ALL, BinnedColumn, BinPlan, bin_column, even_cuts, plan_bins
 from veilboost.tables.schema import Feature
 
 #: Fine bins for each candidate split of a column, and at most so many.
@@ -119,9 +119,7 @@ def _chosen_cuts(column: BinnedColumn, ends: npt.NDArray[np.int64], plan: PieceP
     """
     places = np.flatnonzero(column.valid & (column.cuts < ABOVE_ALL))
     if len(places) > plan.cuts:
-        below = ends[places]  # rows below each cut
-        wanted = (np.arange(plan.cuts) + (plan.number + 0.5) / plan.pieces) * (ends[-1] / plan.cuts)
-        right = np.searchsorted(below, wanted).clip(1, len(places) - 1)
-        nearer_left = wanted - below[right - 1] < below[right] - wanted
-        places = places[np.unique(right - nearer_left)]
+        sizes = np.diff(ends[places], prepend=0, append=ends[-1])  # rows between the cuts
+        first = (plan.number + 0.5) / plan.pieces
+        places = places[even_cuts(sizes, plan.cuts, first, 1 - first)]
     return column.cuts[places]
