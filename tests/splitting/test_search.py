@@ -150,14 +150,17 @@ def test_a_root_below_the_least_hessian_weighs_nothing(least: float, weighs: boo
     assert abs(weight[0] / 2.0**SCALES.weight_bits - 0.5 * weighs) < 1e-6
 
 
+SLIGHTLY_MORE = 5 + 8 / 2.0**SCALES.hessian_bits
+
+
 @pytest.mark.parametrize(
     ("least", "expected"),
     # Candidate 2, the best, has a hessian of 5 on both sides.
-    [(0.0, 3), (1.0, 3), (5.0, 3), (5.0001, 3), (5.1, 0), (1000.0, 0)],
+    [(0.0, 3), (1.0, 3), (5.0, 3), (SLIGHTLY_MORE, 3), (5.1, 0), (1000.0, 0)],
 )
 def test_min_child_weight_tolerates_rounding_only(least: float, expected: int) -> None:
-    """5.0001 is within four standard deviations of the rounding, 5.1 is not."""
-    assert SCALES.least_hessian(5.0001) <= 5 * H < SCALES.least_hessian(5.1)
+    """Eight units are within four standard deviations of the rounding, 0.1 is not."""
+    assert SCALES.least_hessian(SLIGHTLY_MORE) <= 5 * H < SCALES.least_hessian(5.1)
     assert split(MIDDLE, NODE, PLAIN.model_copy(update={"min_child_weight": least}))[0].tolist() == [expected]
 
 
