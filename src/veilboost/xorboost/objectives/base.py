@@ -241,6 +241,9 @@ def weighted_sums(session: Session, values: Shared, weights: Shared | None) -> S
 def logarithms_of_parts(session: Session, parts: Shared, whole: Shared) -> Shared:
     """ln of every part, shape (parts,), up to a common constant; a part below one unit counts as 1e-6 of the whole.
 
+    A logarithm of 0 would be a wrong number, and a sum of no rows or of weights 0 is possible: owners of some of the
+    rows, or of labels without the weights, cannot know.
+
     Parameters
     ----------
     parts, whole
