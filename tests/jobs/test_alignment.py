@@ -1,6 +1,7 @@
 """Common rows by private set intersection: what comes out, who hears what, and peers that send something else."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from secrets import token_bytes
 from typing import Any
 
@@ -214,6 +215,27 @@ def test_an_empty_block_is_refused_at_all_parties_in_one_line(left: bool) -> Non
     assert said == dict.fromkeys(
         made.parties, "registry, south have no id in common: check that their tables write the same ids alike"
     )
+
+
+@pytest.mark.parametrize("columns", [TWO, HOSPITALS])
+def test_too_few_rows_are_refused_at_all_parties_before_they_hear_which(columns: dict[str, list[str]]) -> None:
+    made = replace(matching(columns), least_rows=5)
+    ids = {name: ["a", "b", "q"] if name == "laboratory" else ["a", "b", "c", "d"] for name in columns}
+    network = MemoryNetwork(list(made.parties), record=True)
+    key = token_bytes(32)
+
+    def refused(transport: Any) -> str:
+        with pytest.raises(PeerMismatch) as caught:
+            align(transport, made, ids[transport.name], key, JOB)
+        return str(caught.value)
+
+    messages = set(network.run(refused).values())
+    assert messages == {
+        "matching by id leaves 4 rows, and a training needs at least 5 in all: "
+        "check that the tables write the same ids alike"
+    }
+    sizes = [message.size for message in network.messages if message.receiver in ("insurer", "laboratory")]
+    assert set(sizes) == {8, 32 * 4}  # numbers of rows and blinded ids, no places
 
 
 def test_the_ledger_is_made_of_public_facts() -> None:

@@ -79,12 +79,15 @@ class Matching:
         Names of the label's holders, one for all blocks or one for each.
     left
         Whether all rows of the label's holders are kept, not only those that all parties have.
+    least_rows
+        With fewer rows of all blocks together there is no training, and no party is told which of its ids are rows.
     """
 
     parties: tuple[str, ...]
     grid: Grid
     holders: tuple[str, ...]
     left: bool
+    least_rows: int = 1
 
     def holder_of(self, block: int) -> str:
         """The label's holder of a block."""
@@ -120,7 +123,7 @@ def align(transport: Transport, matching: Matching, ids: Sequence[str], key: byt
     Raises
     ------
     PeerMismatch
-        When the parties of a block have no row in common.
+        When the parties of a block have no row in common, or all blocks together too few.
     ProtocolError
         When a party sends what is none of this.
 
@@ -237,6 +240,11 @@ def _agree_on_sizes(transport: Transport, matching: Matching, own: dict[int, int
             whom = ", ".join([holder, *matching.others(block)])
             raise PeerMismatch(f"{whom} have no id in common: check that their tables write the same ids alike")
         sizes.append(size)
+    if sum(sizes) < matching.least_rows:
+        raise PeerMismatch(
+            f"matching by id leaves {sum(sizes)} rows, and a training needs at least {matching.least_rows} in all: "
+            "check that the tables write the same ids alike"
+        )
     return tuple(sizes)
 
 

@@ -21,6 +21,7 @@ from veilboost.jobs.certificates import load_storage_key, load_tls
 from veilboost.jobs.checkpoint import Checkpoints, digest_of
 from veilboost.jobs.entries import DEALER
 from veilboost.jobs.inputs import bin_columns, disclosed_by_matching, matching, read_table, training_task
+from veilboost.jobs.limits import LEAST_ROWS, check_rows
 from veilboost.jobs.model_share import save_share
 from veilboost.jobs.outcome import Outcome, collected, settings
 from veilboost.jobs.process import give_way
@@ -128,7 +129,7 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
             announce_rows(transport, [name for name in job.roles if name not in job.party_names], block_rows)
         outcome.rows = sum(block_rows)
         task = training_task(job, block_rows)
-        columns = bin_columns(job, task, role.name, table)
+        columns = bin_columns(job, task, role.name, table, where)
         session = owner_session(transport, job.party_names, DEALER, meeting)
         session.ledger += disclosed_by_matching(job, block_rows)
         session.phases.on_enter = role.on_phase
@@ -161,6 +162,7 @@ def run_dealer(role: Role) -> Outcome:
     """Make the correlated randomness of a job."""
     give_way()
     job = role.job
+    check_rows(job, LEAST_ROWS, None)
     directory = _folder(role)
     with _meeting(role, None) as (transport, meeting, outcome):
         block_rows = meeting.block_rows or hear_rows(transport, job.party_names, job.grid.blocks)
@@ -185,6 +187,7 @@ def run_dealer(role: Role) -> Outcome:
 def run_analyst(role: Role) -> Outcome:
     """Wait for the model as an analyst who is none of the owners."""
     job = role.job
+    check_rows(job, LEAST_ROWS, None)
     directory = _folder(role)
     with _meeting(role, None) as (transport, meeting, outcome):
         block_rows = meeting.block_rows or hear_rows(transport, job.party_names, job.grid.blocks)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from veilboost.errors import InputError
 from veilboost.mpc.fixed_point import decode
 from veilboost.mpc.protocols.divide import divide
 from veilboost.mpc.protocols.multiply import multiply
@@ -19,11 +20,34 @@ from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.ring import Words, to_ring
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared
+from veilboost.trees.parameters import Parameters
+from veilboost.trees.sampling import validation_rows
 from veilboost.xorboost.objectives.base import Objective, round_off
 
 #: Weighted averages of losses stay below 2^(1 + _LOSS_BITS).
 _LOSS_BITS = 6
 _QUOTIENT_BITS = 26
+
+
+#: A metric over fewer rows would tell too much of each of them.
+LEAST_VALIDATION_ROWS = 50
+
+
+def check_held_back(parameters: Parameters, rows: int) -> None:
+    """Refuse early stopping that would hold back fewer than `LEAST_VALIDATION_ROWS` of so many rows.
+
+    Raises
+    ------
+    InputError
+        At all participants alike: the number is public.
+    """
+    count = int(validation_rows(parameters, rows).sum())
+    if parameters.early_stopping_rounds is not None and count < LEAST_VALIDATION_ROWS:
+        raise InputError(
+            f"early stopping would hold back {count} of {rows} rows, and its metric needs at least "
+            f"{LEAST_VALIDATION_ROWS}: give a larger validation_fraction or more rows, or leave early_stopping_rounds "
+            "out"
+        )
 
 
 def sum_of_losses(

@@ -53,7 +53,7 @@ class Logistic(Objective):
         return encode(labels[np.newaxis], FRACTION_BITS)
 
     def estimate(self, session: Session, labels: Shared, weights: Shared | None) -> Shared:
-        """Log-odds of the classes, neither rarer than 1e-6; with `scale_pos_weight` a Newton step from 0, as XGBoost."""
+        """Log-odds of the classes, neither rarer than 1e-6; with `scale_pos_weight` a step from 0, as XGBoost."""
         if weights is None:
             # Labels are 0 or 2^24, so the division leaves no remainder and the number of positive rows is exact.
             (positive,) = truncate(session, (labels.sum(axis=1), FRACTION_BITS))
