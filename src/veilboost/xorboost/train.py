@@ -109,7 +109,7 @@ def train(
     if len(held_back):
         session.phases.enter("validation")
         of_rows = None if shared_weights is None else shared_weights[held_back]
-        return replace(state.forest, metrics=finish(session, state.losses, of_rows))
+        return replace(state.forest, metrics=finish(session, objective, state.losses, of_rows, len(held_back)))
     return state.forest
 
 
