@@ -105,7 +105,7 @@ def test_rows_held_back(objective: str, metric: str) -> None:
     predicted = to_prediction(parameters.objective, model.predict_margin(table.values[held_back]))
     expected = loss_of(metric, predicted, table.labels[held_back])
     best = len(model.trees) // parameters.outputs - 1
-    # Disclosed are averages with 13 fraction bits (rmse: 20 of the squared range, here 100), off by less than two units.
+    # Averages have 13 fraction bits (rmse: 20 of the squared range, here 100), and are off by less than two units.
     assert found[best] == pytest.approx(expected, abs=2e-3 if metric == "rmse" else 4e-4)
     assert found[best] == min(found[: best + 1])
 
