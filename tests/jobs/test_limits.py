@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from tests.network import run
 from tests.processes.support import LABEL, Case, make_case, run_roles
 
 from veilboost.errors import InputError
@@ -13,8 +14,11 @@ from veilboost.jobs.inputs import read_table, training_task
 from veilboost.jobs.limits import LEAST_ROWS, check_labels, check_rows, check_table
 from veilboost.jobs.run import Role, run_analyst, run_dealer, run_party
 from veilboost.jobs.spec import Job, job_from_dict
+from veilboost.mpc.session import Session
+from veilboost.mpc.shares import Shared
 from veilboost.tables.table import Table
 from veilboost.trees.sampling import validation_rows
+from veilboost.xorboost.objectives.base import row_weights, share_labels, share_weights
 
 NAMES = ("north", "south")
 COLUMNS: dict[str, list[list[str]]] = {
@@ -181,6 +185,27 @@ def test_weights_of_zero_only() -> None:
     check_labels(make_job("rows", weight=[0, 1]), table_of(labels, weights), "t")
     weights[3] = 1
     check_labels(make_job(weight=[0]), table_of(labels, weights), "t")
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1e4, 1e-4])
+def test_the_least_weight_of_a_job_is_not_zero_in_shares(ratio: float) -> None:
+    """For either class; of the next smaller one at least a part would be lost."""
+    job = make_job(weight=[0], scale_pos_weight=ratio)
+    assert job.weight_spec is not None
+    least, task = job.weight_spec.least, training_task(job, [30])
+
+    def program(session: Session) -> Shared:
+        labels = share_labels(session, 0, np.array([0.0, 1.0, 0.0]), 3, task.objective)
+        weights = share_weights(session, 1, np.array([least, least, 0.0]), 3, 10.0)
+        factors = row_weights(session, job.parameters, labels, weights)
+        assert factors is not None
+        return factors
+
+    words = run(program)
+    exact = least / 10 * np.array([1.0, ratio]) / max(1.0, ratio) * 2.0**24
+    assert exact.min() > 15.9
+    np.testing.assert_allclose(words[:2], exact, rtol=0.1)
+    assert words[2] in (0, 1)
 
 
 def test_rows_split_with_labels_of_one_class_at_each_owner_train(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from veilboost.errors import DataError
 from veilboost.tables.schema import Feature, Kind
-from veilboost.tables.table import LabelSpec, encode_frame, load_table
+from veilboost.tables.table import LabelSpec, WeightSpec, encode_frame, load_table
 
 AGE = Feature("age", Kind.CONTINUOUS)
 VISITS = Feature("visits", Kind.DISCRETE, missing=True)
@@ -388,3 +388,11 @@ def test_numbers_are_float32_of_float64(numbers: list[float | None]) -> None:
     wanted = np.array([np.nan if number is None else number for number in numbers], dtype=np.float32)
     for source in (frame, BytesIO(frame.write_csv().encode()), pd.DataFrame(frame.to_dict(as_series=False))):
         np.testing.assert_array_equal(load_table(source, features=(VISITS,)).values("visits"), wanted)
+
+
+def test_weights_that_would_round_to_nothing_are_refused() -> None:
+    spec = WeightSpec("w", (0.0, 8.0), 2.0**-17)
+    sound = load_table(pl.DataFrame({"w": [0.0, 2.0**-17, 8.0]}), features=(), weight=spec).weight
+    assert sound is not None and sound.tolist() == [0.0, 2.0**-17, 8.0]
+    with pytest.raises(DataError, match="north: row 2, column 'w': the weight is above 0 and below 7"):
+        load_table(pl.DataFrame({"w": [0.0, 2.0**-18, 1.0]}), features=(), weight=spec, name_for_errors="north")
