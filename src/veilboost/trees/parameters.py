@@ -33,6 +33,9 @@ POISSON_DELTA_STEP: Final = 0.7
 #: multi:softprob has at most so many classes.
 MOST_CLASSES: Final = 63
 
+#: Leaf weights have 24 bits and the rate 20: a smaller one would round to a rather different one.
+LEAST_LEARNING_RATE: Final = 1e-4
+
 #: `scale_pos_weight` lies between its inverse and this: the rows of one class still have 10 bits of weight.
 MOST_SCALE: Final = 1e4
 
@@ -78,7 +81,7 @@ _RANGES: Final[dict[str, str]] = {
     "num_class": "a whole number from 2 to 63",
     "n_estimators": "a whole number from 1 to 10000",
     "max_depth": "a whole number from 1 to 10",
-    "learning_rate": "a number above 0 and at most 1",
+    "learning_rate": "a number of at least 0.0001 and at most 1",
     "max_bin": "a whole number from 2 to 1024",
     "reg_lambda": "a finite number of at least 0",
     "reg_alpha": "a finite number of at least 0",
@@ -115,7 +118,7 @@ class Parameters(BaseModel):
     num_class
         Number of classes of multi:softprob, 2 to 63; None for all other objectives.
     n_estimators, max_depth, learning_rate, max_bin
-        Trees (1 to 10000), levels of splits (1 to 10), step (0, 1], bins of a numeric column (2 to 1024).
+        Trees (1 to 10000), levels of splits (1 to 10), step (0.0001 to 1), bins of a numeric column (2 to 1024).
     reg_lambda, reg_alpha, gamma, min_child_weight, max_delta_step
         As XGBoost; all at least 0. `max_delta_step` of count:poisson is 0.7 where it is not given, as in XGBoost.
     scale_pos_weight
@@ -154,7 +157,7 @@ class Parameters(BaseModel):
     num_class: Annotated[Count, Field(ge=2, le=MOST_CLASSES)] | None = None
     n_estimators: Annotated[Count, Field(ge=1, le=10_000)] = 100
     max_depth: Annotated[Count, Field(ge=1, le=10)] = 6
-    learning_rate: Rate = 0.3
+    learning_rate: Annotated[Number, Field(ge=LEAST_LEARNING_RATE, le=1)] = 0.3
     max_bin: Annotated[Count, Field(ge=2, le=1024)] = 256
     reg_lambda: NotNegative = 1.0
     reg_alpha: NotNegative = 0.0
