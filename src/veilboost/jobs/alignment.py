@@ -7,7 +7,7 @@ communities", EC 1999. It runs between the holder of the labels of each block of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hmac import digest as hmac_digest
 from secrets import SystemRandom
@@ -110,7 +110,14 @@ class Matching:
         return list(dict.fromkeys((self.holder_of(block), other) for block in blocks for other in self.others(block)))
 
 
-def align(transport: Transport, matching: Matching, ids: Sequence[str], key: bytes, job_hash: bytes) -> Alignment:
+def align(
+    transport: Transport,
+    matching: Matching,
+    ids: Sequence[str],
+    key: bytes,
+    job_hash: bytes,
+    on_sizes: Callable[[tuple[int, ...]], None] = lambda block_rows: None,
+) -> Alignment:
     """Find the common rows.
 
     Parameters
@@ -119,6 +126,8 @@ def align(transport: Transport, matching: Matching, ids: Sequence[str], key: byt
         Of the rows of this party's table, all different.
     key
         This party's storage key, which fixes the order of rows in which a resumed training finds them again.
+    on_sizes
+        Called with the rows of each block before a party is told which of its ids are rows.
 
     Raises
     ------
@@ -163,6 +172,7 @@ def align(transport: Transport, matching: Matching, ids: Sequence[str], key: byt
             found[other][orders[other]] = [places.get(point, -1) for point in ours]
     rows = _own_rows(matching, me, ids, found, key, job_hash) if me in matching.holders else {}
     block_rows = _agree_on_sizes(transport, matching, {block: len(chosen) for block, chosen in rows.items()})
+    on_sizes(block_rows)
     for block, chosen in rows.items():
         for other in matching.others(block):
             transport.send(other, np.ascontiguousarray(found[other][chosen]).view(np.uint8))
@@ -175,18 +185,22 @@ def align(transport: Transport, matching: Matching, ids: Sequence[str], key: byt
     return Alignment(chosen_rows, block_rows)
 
 
-def disclosures_of(matching: Matching, block_rows: Sequence[int]) -> list[Disclosure]:
-    """The entries of the ledger, from public facts: a size that only two parties know is not in them."""
+def disclosures_of(matching: Matching, block_rows: Sequence[int] | None) -> list[Disclosure]:
+    """The entries of the ledger, from public facts: a size that only two parties know is not in them.
+
+    `block_rows` None: those before a party is told which of its ids are rows.
+    """
     entries = []
     for holder, other in matching.pairs:
         for receiver, whose in ((holder, other), (other, holder)):
             entries.append(Disclosure(receiver, IDS_COUNTED, f"{_WHY}: how many ids {whose} has", (1,), None))
         entries.append(Disclosure(holder, IDS_SHARED, f"{_WHY}: which ids {other} has too", (1,), None))
-    for block, size in enumerate(block_rows):
+    for block, size in enumerate(block_rows or ()):
         for other in matching.others(block):
             why = f"{_WHY}: which ids are rows of {matching.holder_of(block)}"
             entries.append(Disclosure(other, IDS_TRAINED, why, (size,), None))
-    entries.append(Disclosure(EVERYBODY, BLOCK_ROWS, "the shape of the training is public", (len(block_rows),), None))
+    blocks = matching.grid.blocks
+    entries.append(Disclosure(EVERYBODY, BLOCK_ROWS, "the shape of the training is public", (blocks,), None))
     return entries
 
 

@@ -87,6 +87,6 @@ def matching(job: Job) -> Matching:
     return Matching(job.party_names, job.grid, job.label_holders, job.data.join == "left", LEAST_ROWS)
 
 
-def disclosed_by_matching(job: Job, block_rows: Sequence[int]) -> list[Disclosure]:
-    """What the ledger says of matching; nothing where rows belong together as they are."""
+def disclosed_by_matching(job: Job, block_rows: Sequence[int] | None) -> list[Disclosure]:
+    """What the ledger says of matching, as `disclosures_of`; nothing where rows belong together as they are."""
     return [] if job.data.id is None else disclosures_of(matching(job), block_rows)
