@@ -1,6 +1,7 @@
 """Common rows by private set intersection: what comes out, who hears what, and peers that send something else."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from secrets import token_bytes
 from typing import Any
@@ -236,6 +237,31 @@ def test_too_few_rows_are_refused_at_all_parties_before_they_hear_which(columns:
     }
     sizes = [message.size for message in network.messages if message.receiver in ("insurer", "laboratory")]
     assert set(sizes) == {8, 32 * 4}  # numbers of rows and blinded ids, no places
+
+
+def test_each_party_is_told_its_own_numbers() -> None:
+    """How many ids match, also where it ends in a refusal: who writes ids otherwise than the others sees it here."""
+    ids = {"clinic": ["a", "b", "c", "d"], "insurer": ["d", "b", "y"], "laboratory": ["b", "a", "y"]}
+    for least in (1, 5):
+        made = replace(matching(THREE), least_rows=least)
+        heard: dict[str, list[str]] = {name: [] for name in ids}
+
+        def act(transport: Any, made: Matching = made, heard: dict[str, list[str]] = heard) -> None:
+            name = transport.name
+            with suppress(PeerMismatch):
+                align(transport, made, ids[name], token_bytes(32), JOB, on_notice=heard[name].append)
+
+        MemoryNetwork(list(made.parties)).run(act)
+        assert heard["clinic"][:2] == [
+            "insurer has 2 of the 4 ids of this table, and lacks 2",
+            "laboratory has 2 of the 4 ids of this table, and lacks 2",
+        ]
+        ends = {
+            "clinic": ["1 of the 4 ids of this table are rows of the training, 3 are not"],
+            "insurer": ["1 of the 3 ids of this table are rows of the training, 2 are not"],
+        }
+        assert heard["clinic"][2:] == (ends["clinic"] if least == 1 else [])
+        assert heard["insurer"] == (ends["insurer"] if least == 1 else [])
 
 
 def test_the_ledger_is_made_of_public_facts() -> None:

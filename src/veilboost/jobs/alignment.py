@@ -117,6 +117,7 @@ def align(
     key: bytes,
     job_hash: bytes,
     on_sizes: Callable[[tuple[int, ...]], None] = lambda block_rows: None,
+    on_notice: Callable[[str], None] = lambda text: None,
 ) -> Alignment:
     """Find the common rows.
 
@@ -128,6 +129,8 @@ def align(
         This party's storage key, which fixes the order of rows in which a resumed training finds them again.
     on_sizes
         Called with the rows of each block before a party is told which of its ids are rows.
+    on_notice
+        Called with what this party has learned in numbers, in words for its own operator.
 
     Raises
     ------
@@ -170,6 +173,8 @@ def align(
             places = {point: place for place, point in enumerate(theirs)}
             found[other] = np.full(len(ids), -1, dtype=np.int64)
             found[other][orders[other]] = [places.get(point, -1) for point in ours]
+            both = int((found[other] >= 0).sum())
+            on_notice(f"{other} has {both:,} of the {len(ids):,} ids of this table, and lacks {len(ids) - both:,}")
     rows = _own_rows(matching, me, ids, found, key, job_hash) if me in matching.holders else {}
     block_rows = _agree_on_sizes(transport, matching, {block: len(chosen) for block, chosen in rows.items()})
     on_sizes(block_rows)
@@ -182,6 +187,8 @@ def align(
             places_at = _receive_places(transport, holder, block_rows[block], len(ids), matching.left)
             rows[block] = np.where(places_at < 0, -1, orders[holder][places_at])
     chosen_rows = np.concatenate([rows[block] for block in matching.blocks_of(me)])
+    used = len(np.unique(chosen_rows[chosen_rows >= 0]))
+    on_notice(f"{used:,} of the {len(ids):,} ids of this table are rows of the training, {len(ids) - used:,} are not")
     return Alignment(chosen_rows, block_rows)
 
 

@@ -128,7 +128,7 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
             # In the ledger before it is disclosed, so that no error can hide it.
             note = partial(_note_matching, job, directory, earlier)
             note(None)
-            alignment = align(transport, matching(job), table.ids, key, job.job_hash(), note)
+            alignment = align(transport, matching(job), table.ids, key, job.job_hash(), note, role.on_notice)
             block_rows, table = alignment.block_rows, table.at(alignment.rows)
             announce_rows(transport, [name for name in job.roles if name not in job.party_names], block_rows)
         outcome.rows = sum(block_rows)
