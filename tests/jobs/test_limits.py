@@ -11,7 +11,7 @@ from tests.processes.support import LABEL, Case, make_case, run_roles
 
 from veilboost.errors import InputError
 from veilboost.jobs.inputs import read_table, training_task
-from veilboost.jobs.limits import LEAST_ROWS, check_labels, check_rows, check_table
+from veilboost.jobs.limits import LEAST_ROWS, check_labels, check_rows, check_table, warnings_of
 from veilboost.jobs.run import Role, run_analyst, run_dealer, run_party
 from veilboost.jobs.spec import Job, job_from_dict
 from veilboost.mpc.session import Session
@@ -129,6 +129,21 @@ def test_too_many_rows_for_the_parameters_are_noticed_when_they_are_known() -> N
     training_task(job, [30, 30])
     with pytest.raises(InputError, match="fixed-point range"):
         training_task(job, [30, 60_000_000])
+
+
+def test_regularisation_that_wide_bounds_make_vanish() -> None:
+    counts = {"objective": "count:poisson", "min_child_weight": 0.0}
+    assert warnings_of(make_job(**counts), 2000) == []
+    wide = {"label_range": [0, 1_000_000]}
+    (warning,) = warnings_of(make_job(**counts, data=wide), 2000)
+    assert warning.startswith("reg_lambda = 1 is below what fixed point resolves here, ")
+    assert warning.endswith(": lower the upper bound of label_range, or it counts about as 0")
+    assert warnings_of(make_job(**counts, data=wide, reg_lambda=0.0), 2000) == []
+    weighted = {"label_range": [0, 100], "weight_range": [0, 1e9]}
+    found = warnings_of(make_job(objective="reg:squarederror", data=weighted, weight=[0]), 2000)
+    assert [line.split(" = ")[0] for line in found] == ["reg_lambda", "min_child_weight"]
+    assert all("weight_range" in line and "label_range" not in line for line in found)
+    assert warnings_of(make_job(objective="reg:squarederror", reg_lambda=1e-9), 2000) == []
 
 
 def test_one_class_among_the_rows_that_train() -> None:

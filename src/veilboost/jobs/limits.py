@@ -45,6 +45,25 @@ def check_rows(job: Job, least: int, most: int | None) -> None:
         check_held_back(job.parameters, most)
 
 
+def warnings_of(job: Job, rows: int) -> list[str]:
+    """What operators should know before they train on so many rows: public facts, one line each.
+
+    Hessians are in units of the upper bounds of counts and weights. Where these are large, regularisation may be less
+    than fixed point tells from 0.
+    """
+    objective, parameters = objective_of(job.parameters, job.data.label_range, job.data.weight_range), job.parameters
+    unit, scaled = objective.unit.hessian, objective.unit.scaled(parameters)
+    last_place = 2.0 ** -objective.scales(rows).hessian_bits
+    bounds = ["label_range"] if parameters.objective == "count:poisson" else []
+    bounds += ["weight_range"] if job.data.weight is not None else []
+    return [
+        f"{name} = {getattr(parameters, name):g} is below what fixed point resolves here, {last_place * unit:.2g}: "
+        f"lower the upper bound of {' or '.join(bounds)}, or it counts about as 0"
+        for name in ("reg_lambda", "min_child_weight")
+        if unit > 1 and bounds and 0 < getattr(scaled, name) < last_place
+    ]
+
+
 def check_table(job: Job, name: str, table: Table, where: str) -> None:
     """Refuse a party's table before the others are met.
 

@@ -21,7 +21,7 @@ from veilboost.jobs.certificates import load_storage_key, load_tls
 from veilboost.jobs.checkpoint import Checkpoints, digest_of
 from veilboost.jobs.entries import DEALER
 from veilboost.jobs.inputs import bin_columns, disclosed_by_matching, matching, read_table, training_task
-from veilboost.jobs.limits import LEAST_ROWS, check_rows
+from veilboost.jobs.limits import LEAST_ROWS, check_rows, warnings_of
 from veilboost.jobs.model_share import save_share
 from veilboost.jobs.outcome import Outcome, collected, settings
 from veilboost.jobs.process import give_way
@@ -133,6 +133,8 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
             announce_rows(transport, [name for name in job.roles if name not in job.party_names], block_rows)
         outcome.rows = sum(block_rows)
         task = training_task(job, block_rows)
+        for warning in warnings_of(job, outcome.rows):
+            role.on_notice(warning)
         columns = bin_columns(job, task, role.name, table, where)
         session = owner_session(transport, job.party_names, DEALER, meeting)
         session.ledger += [*earlier, *disclosed_by_matching(job, block_rows)]

@@ -1,9 +1,9 @@
 """Two sums in one word: half the traffic of histograms.
 
 docs/protocols/pack.md. W = high 2^32 + low, for |high| < 2^30 and -2^29 <= low < 2^30. Sums of such words are the words
-of the sums, as long as these stay within the same ranges. Taking the halves of the shares would be wrong, because carries
-cross between the halves and around 2^64; the masked opening of A. Dalskov, D. Escudero, M. Keller (PoPETs 2020(4)) that
-truncation uses gives both halves exactly.
+of the sums, as long as these stay within the same ranges. Taking the halves of the shares would be wrong, because
+carries cross between the halves and around 2^64; the masked opening of A. Dalskov, D. Escudero, M. Keller (PoPETs
+2020(4)) that truncation uses gives both halves exactly.
 """
 
 from __future__ import annotations
