@@ -1,6 +1,8 @@
 """Common rows by private set intersection: what comes out, who hears what, and peers that send something else."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from secrets import token_bytes
 from typing import Any
 
@@ -214,6 +216,52 @@ def test_an_empty_block_is_refused_at_all_parties_in_one_line(left: bool) -> Non
     assert said == dict.fromkeys(
         made.parties, "registry, south have no id in common: check that their tables write the same ids alike"
     )
+
+
+@pytest.mark.parametrize("columns", [TWO, HOSPITALS])
+def test_too_few_rows_are_refused_at_all_parties_before_they_hear_which(columns: dict[str, list[str]]) -> None:
+    made = replace(matching(columns), least_rows=5)
+    ids = {name: ["a", "b", "q"] if name == "laboratory" else ["a", "b", "c", "d"] for name in columns}
+    network = MemoryNetwork(list(made.parties), record=True)
+    key = token_bytes(32)
+
+    def refused(transport: Any) -> str:
+        with pytest.raises(PeerMismatch) as caught:
+            align(transport, made, ids[transport.name], key, JOB)
+        return str(caught.value)
+
+    messages = set(network.run(refused).values())
+    assert messages == {
+        "matching by id leaves 4 rows, and a training needs at least 5 in all: "
+        "check that the tables write the same ids alike"
+    }
+    sizes = [message.size for message in network.messages if message.receiver in ("insurer", "laboratory")]
+    assert set(sizes) == {8, 32 * 4}  # numbers of rows and blinded ids, no places
+
+
+def test_each_party_is_told_its_own_numbers() -> None:
+    """How many ids match, also where it ends in a refusal: who writes ids otherwise than the others sees it here."""
+    ids = {"clinic": ["a", "b", "c", "d"], "insurer": ["d", "b", "y"], "laboratory": ["b", "a", "y"]}
+    for least in (1, 5):
+        made = replace(matching(THREE), least_rows=least)
+        heard: dict[str, list[str]] = {name: [] for name in ids}
+
+        def act(transport: Any, made: Matching = made, heard: dict[str, list[str]] = heard) -> None:
+            name = transport.name
+            with suppress(PeerMismatch):
+                align(transport, made, ids[name], token_bytes(32), JOB, on_notice=heard[name].append)
+
+        MemoryNetwork(list(made.parties)).run(act)
+        assert heard["clinic"][:2] == [
+            "insurer has 2 of the 4 ids of this table, and lacks 2",
+            "laboratory has 2 of the 4 ids of this table, and lacks 2",
+        ]
+        ends = {
+            "clinic": ["1 of the 4 ids of this table are rows of the training, 3 are not"],
+            "insurer": ["1 of the 3 ids of this table are rows of the training, 2 are not"],
+        }
+        assert heard["clinic"][2:] == (ends["clinic"] if least == 1 else [])
+        assert heard["insurer"] == (ends["insurer"] if least == 1 else [])
 
 
 def test_the_ledger_is_made_of_public_facts() -> None:

@@ -56,6 +56,14 @@ def test_softmax(classes: int) -> None:
     assert np.abs(result - powers / powers.sum(axis=1, keepdims=True)).max() < 1e-4
 
 
+def test_probabilities_that_are_nearly_zero_are_hardly_negative() -> None:
+    """What unpacking of hessians relies on: no sum of them is below -2^14 units, of the 2^29 that it allows for."""
+    scores = np.full((30_000, 3), -30.0)
+    scores[:, 0], scores[:, 1] = 0.0, np.linspace(-12.01, -11, len(scores))
+    result = run(lambda s: softmax(s, secret(s, fixed(scores)))) / 2.0**FRACTION_BITS
+    assert result.min() > -4e-6 and result.max() < 1 + 4e-6
+
+
 def test_harmonics_are_sines_and_cosines() -> None:
     words = np.random.default_rng(7).integers(0, 2**64, 50_000, dtype=np.uint64)
     period = 1 << (5 + FRACTION_BITS)

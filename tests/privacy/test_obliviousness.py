@@ -44,6 +44,7 @@ def datasets(objective: str) -> Iterator[tuple[str, Table]]:
     yield "ties and an outlier", replace(first, values=two)
     if objective == "binary:logistic":
         yield "one positive row", replace(first, labels=(np.arange(ROWS) == 3).astype(float))
+        yield "no positive row", replace(first, labels=np.zeros(ROWS))
         yield "labels turned round", replace(first, labels=1 - first.labels)
     else:
         yield "labels all equal", replace(first, labels=np.full(ROWS, 7.0))
@@ -141,6 +142,7 @@ def test_classes_weights_and_constraints_say_nothing(monkeypatch: pytest.MonkeyP
         max_depth=2,
         max_bin=8,
         early_stopping_rounds=1,
+        validation_fraction=0.6,  # of few rows enough for a metric
         monotone_constraints={"continuous": 1, "discrete with gaps": -1},
     )
     expected = trace(first, parameters, monkeypatch)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import unicodedata
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,27 @@ def test_ids_are_read_alike() -> None:
     assert read_ids(pl.Series("id", [17.0, 18.0]), "t") == read_ids(pl.Series("id", [17, 18]), "t") == ("17", "18")
 
 
+def test_letters_are_composed_alike() -> None:
+    """A Mac's file names and a Windows export may write the same name in different code points."""
+    names = ("José", "Ångström", "Ωmega", "한글")
+    for form in ("NFC", "NFD"):
+        assert read_ids(pl.Series("id", [unicodedata.normalize(form, name) for name in names]), "t") == names
+
+
+def test_what_is_written_differently_stays_different() -> None:
+    ids = ("017", "17", "P17", "p17", "1e3", "\uff11\uff17")
+    assert read_ids(pl.Series("id", ids), "t") == ids
+
+
+@pytest.mark.parametrize("dtype", [np.float32, "Float32"])
+def test_single_precision_of_pandas_is_not_taken_for_exact(dtype: Any) -> None:
+    """16777217 is 16777216 there, and both would be one patient."""
+    exact = pd.DataFrame({"id": pd.array([1.0, 2.0**24 - 1], dtype=dtype)})
+    assert load_table(exact, features=[], row_id="id").ids == ("1", "16777215")
+    with pytest.raises(DataError, match="row 2, column 'id': the id is a floating-point number too large to be exact"):
+        load_table(pd.DataFrame({"id": pd.array([1.0, 2.0**24 + 2], dtype=dtype)}), features=[], row_id="id")
+
+
 @pytest.mark.parametrize(
     ("cells", "expected"),
     [
@@ -169,6 +191,9 @@ def test_ids_are_read_alike() -> None:
         (["", "a", "NaN", " "], "t.csv: rows 1, 3 and 4, column 'id': the id is empty"),
         ([1.0, 2.0**53], "t.csv: row 2, column 'id': the id is a floating-point number too large to be exact"),
         ([1.0, float("inf"), -1e300], "t.csv: rows 2 and 3, column 'id': the id is a floating-point number too large"),
+        (["a", "sec\u200bret"], "t.csv: row 2, column 'id': the id holds a character that cannot be seen"),
+        (["\ufeff17", "17", "1\t7", "1\u20287"], "t.csv: rows 1, 3 and 4, column 'id': the id holds a character"),
+        (["Jos\u00e9", "Jose\u0301"], "t.csv: rows 1 and 2, column 'id': have the same id"),
         ([True, False], "t.csv: the id column 'id' holds neither text nor numbers"),
     ],
 )

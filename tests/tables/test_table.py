@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from veilboost.errors import DataError
 from veilboost.tables.schema import Feature, Kind
-from veilboost.tables.table import LabelSpec, encode_frame, load_table
+from veilboost.tables.table import LabelSpec, WeightSpec, encode_frame, load_table
 
 AGE = Feature("age", Kind.CONTINUOUS)
 VISITS = Feature("visits", Kind.DISCRETE, missing=True)
@@ -231,6 +231,10 @@ def test_bad_labels(label: LabelSpec, cells: list[Any], where: str, why: str) ->
         (b"PAR1", "Parquet file is damaged"),
         (b"PK\x03\x04\x14\x00\x06\x00zqx", "neither CSV in UTF-8 nor Parquet"),
         ("age,b\n1,2\n".encode("utf-16"), "neither CSV in UTF-8 nor Parquet"),
+        ("b,age\n1,2\n3,Müller zqx\n".encode("latin-1"), "row 2, column 'age': the cell is not UTF-8: save the table"),
+        ("age,größe\n1,2\n".encode("latin-1"), "the header is not UTF-8: save the table as UTF-8"),
+        (b"age,b\n1,2\n\xe2\x82,2", "row 2, column 'age': the cell is not UTF-8"),
+        (b"\xef\xbb\xbfage\n\xed\xa0\x80\n", "row 1, column 'age': the cell is not UTF-8"),
     ],
 )
 @pytest.mark.parametrize("from_file", [True, False])
@@ -242,6 +246,29 @@ def test_bad_files(content: bytes, why: str, from_file: bool, tmp_path: Path) ->
     message = str(refused.value)
     assert message.startswith("north.csv: ") and why in message
     assert "zqx" not in message and "\n" not in message
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7])
+def test_letters_across_the_parts_that_are_checked(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr("veilboost.tables.reading._CHUNK", chunk)
+    text = Feature("näme", Kind.CATEGORICAL, ("Ł€😀", "é"))
+    good = "age,näme\n1,Ł€😀\n2,é\n".encode()
+    np.testing.assert_array_equal(load_table(BytesIO(good), features=(text,)).values("näme"), [0, 1])
+    for at, row in ((good.index("é".encode()), 2), (good.index("😀".encode()) + 2, 1)):
+        with pytest.raises(DataError, match=f"row {row}, column 'näme': the cell is not UTF-8"):
+            load_table(BytesIO(good[:at] + b"\xff" + good[at + 1 :]), features=(text,))
+
+
+def test_ids_of_another_encoding_are_not_made_equal() -> None:
+    """Müller and Möller: one byte differs, and each would have become the same sign."""
+    with pytest.raises(DataError, match="row 1, column 'id': the cell is not UTF-8"):
+        load_table(BytesIO("id,age\nMüller,1\nMöller,2\n".encode("latin-1")), features=(AGE,), row_id="id")
+
+
+def test_pandas_text_with_halves_of_letters_is_refused() -> None:
+    frame = pd.DataFrame({"age": [1.0, 2.0], "referral": ["gp", "\ud800"]})
+    with pytest.raises(DataError, match="north: column 'referral' holds half letters"):
+        load_table(frame, features=(AGE, REFERRAL), name_for_errors="north")
 
 
 def test_damaged_parquet_is_refused() -> None:
@@ -361,3 +388,11 @@ def test_numbers_are_float32_of_float64(numbers: list[float | None]) -> None:
     wanted = np.array([np.nan if number is None else number for number in numbers], dtype=np.float32)
     for source in (frame, BytesIO(frame.write_csv().encode()), pd.DataFrame(frame.to_dict(as_series=False))):
         np.testing.assert_array_equal(load_table(source, features=(VISITS,)).values("visits"), wanted)
+
+
+def test_weights_that_would_round_to_nothing_are_refused() -> None:
+    spec = WeightSpec("w", (0.0, 8.0), 2.0**-17)
+    sound = load_table(pl.DataFrame({"w": [0.0, 2.0**-17, 8.0]}), features=(), weight=spec).weight
+    assert sound is not None and sound.tolist() == [0.0, 2.0**-17, 8.0]
+    with pytest.raises(DataError, match="north: row 2, column 'w': the weight is above 0 and below 7"):
+        load_table(pl.DataFrame({"w": [0.0, 2.0**-18, 1.0]}), features=(), weight=spec, name_for_errors="north")

@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from veilboost.errors import JobError
-from veilboost.trees.parameters import ALIASES, NOT_SUPPORTED, Parameters, canonical_name, parameters_from
+from veilboost.trees.parameters import ALIASES, NOT_SUPPORTED, Parameters, canonical_name, least_weight, parameters_from
 
 
 def test_defaults_are_those_of_xgboost() -> None:
@@ -58,7 +58,9 @@ def test_canonical_names() -> None:
         ({"qqqqq": 3}, ["qqqqq", "known are objective"]),
         ({"eta": 0.1, "learning_rate": 0.1}, ["learning_rate", "eta", "twice"]),
         ({"tree_method": "hist"}, ["tree_method", "not supported"]),
-        ({"scale_pos_weight": 0.0}, ["scale_pos_weight", "above 0"]),
+        ({"scale_pos_weight": 0.0}, ["scale_pos_weight", "0.0001 to 10000"]),
+        ({"scale_pos_weight": 9e-5}, ["scale_pos_weight", "0.0001 to 10000"]),
+        ({"scale_pos_weight": 10_001}, ["scale_pos_weight", "0.0001 to 10000"]),
         ({"objective": "reg:squarederror", "scale_pos_weight": 2.0}, ["scale_pos_weight", "has no meaning"]),
         ({"num_class": 3}, ["num_class", "has no meaning"]),
         ({"eval_metric": "logloss"}, ["eval_metric", "early_stopping_rounds"]),
@@ -72,7 +74,8 @@ def test_canonical_names() -> None:
         ({"max_depth": 3.0}, ["max_depth", "whole number"]),
         ({"max_depth": True}, ["max_depth", "whole number"]),
         ({"max_bin": 1}, ["max_bin", "2 to 1024"]),
-        ({"eta": 0}, ["eta", "above 0"]),
+        ({"eta": 0}, ["eta", "at least 0.0001"]),
+        ({"learning_rate": 9.9e-5}, ["learning_rate", "at least 0.0001 and at most 1"]),
         ({"learning_rate": 1.01}, ["learning_rate", "at most 1"]),
         ({"learning_rate": True}, ["learning_rate", "at most 1"]),
         ({"lambda": -0.1}, ["lambda", "at least 0"]),
@@ -121,3 +124,11 @@ def test_every_parameter_of_xgboost_is_known_by_name() -> None:
     xgboost = pytest.importorskip("xgboost")
     names = set(inspect.signature(xgboost.XGBModel.__init__).parameters) - {"self", "kwargs"}
     assert {name for name in names if canonical_name(name) is None} <= NOT_SUPPORTED
+
+
+def test_least_weight_beside_the_largest() -> None:
+    assert least_weight(Parameters(), 1024.0) == 2.0**-10
+    for ratio in (1e-3, 1e3):
+        assert least_weight(Parameters(scale_pos_weight=ratio), 1024.0) == pytest.approx(1000 * 2.0**-10)
+    Parameters(scale_pos_weight=1e-4)
+    Parameters(scale_pos_weight=1e4)

@@ -44,7 +44,7 @@ def test_nothing_splits_beyond_a_huge_bound(name: str, objective: str) -> None:
         ({"reg_alpha": 1e-300}, LOGISTIC),
         ({"gamma": 1e-300, "min_child_weight": 1e-300}, SQUARED),
         ({"reg_lambda": 1e-300}, LOGISTIC),
-        ({"learning_rate": 1e-300}, SQUARED),
+        ({"learning_rate": 1e-4}, SQUARED),
     ],
     ids=str,
 )

@@ -22,8 +22,8 @@ class XORBoostClassifier(XORBoost):
     Parameters have XGBoost's names, meanings and defaults. Two classes are trained with "binary:logistic", more with
     "multi:softprob", unless `objective` says so. `min_rows_per_leaf` keeps leaves from describing few patients, and
     `reveal_gain` also discloses gains and covers to the analyst. With `early_stopping_rounds` a part of the rows
-    (`validation_fraction`, 0.2 by default) is held back, and the model ends after the round with the best
-    `eval_metric` on these.
+    (`validation_fraction`, 0.2 by default; at least 50 rows, or it is refused) is held back, and the model ends after
+    the round with the best `eval_metric` on these.
 
     Attributes
     ----------

@@ -7,7 +7,7 @@ communities", EC 1999. It runs between the holder of the labels of each block of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hmac import digest as hmac_digest
 from secrets import SystemRandom
@@ -79,12 +79,15 @@ class Matching:
         Names of the label's holders, one for all blocks or one for each.
     left
         Whether all rows of the label's holders are kept, not only those that all parties have.
+    least_rows
+        With fewer rows of all blocks together there is no training, and no party is told which of its ids are rows.
     """
 
     parties: tuple[str, ...]
     grid: Grid
     holders: tuple[str, ...]
     left: bool
+    least_rows: int = 1
 
     def holder_of(self, block: int) -> str:
         """The label's holder of a block."""
@@ -107,7 +110,15 @@ class Matching:
         return list(dict.fromkeys((self.holder_of(block), other) for block in blocks for other in self.others(block)))
 
 
-def align(transport: Transport, matching: Matching, ids: Sequence[str], key: bytes, job_hash: bytes) -> Alignment:
+def align(
+    transport: Transport,
+    matching: Matching,
+    ids: Sequence[str],
+    key: bytes,
+    job_hash: bytes,
+    on_sizes: Callable[[tuple[int, ...]], None] = lambda block_rows: None,
+    on_notice: Callable[[str], None] = lambda text: None,
+) -> Alignment:
     """Find the common rows.
 
     Parameters
@@ -116,11 +127,15 @@ def align(transport: Transport, matching: Matching, ids: Sequence[str], key: byt
         Of the rows of this party's table, all different.
     key
         This party's storage key, which fixes the order of rows in which a resumed training finds them again.
+    on_sizes
+        Called with the rows of each block before a party is told which of its ids are rows.
+    on_notice
+        Called with what this party has learned in numbers, in words for its own operator.
 
     Raises
     ------
     PeerMismatch
-        When the parties of a block have no row in common.
+        When the parties of a block have no row in common, or all blocks together too few.
     ProtocolError
         When a party sends what is none of this.
 
@@ -158,8 +173,11 @@ def align(transport: Transport, matching: Matching, ids: Sequence[str], key: byt
             places = {point: place for place, point in enumerate(theirs)}
             found[other] = np.full(len(ids), -1, dtype=np.int64)
             found[other][orders[other]] = [places.get(point, -1) for point in ours]
+            both = int((found[other] >= 0).sum())
+            on_notice(f"{other} has {both:,} of the {len(ids):,} ids of this table, and lacks {len(ids) - both:,}")
     rows = _own_rows(matching, me, ids, found, key, job_hash) if me in matching.holders else {}
     block_rows = _agree_on_sizes(transport, matching, {block: len(chosen) for block, chosen in rows.items()})
+    on_sizes(block_rows)
     for block, chosen in rows.items():
         for other in matching.others(block):
             transport.send(other, np.ascontiguousarray(found[other][chosen]).view(np.uint8))
@@ -169,21 +187,27 @@ def align(transport: Transport, matching: Matching, ids: Sequence[str], key: byt
             places_at = _receive_places(transport, holder, block_rows[block], len(ids), matching.left)
             rows[block] = np.where(places_at < 0, -1, orders[holder][places_at])
     chosen_rows = np.concatenate([rows[block] for block in matching.blocks_of(me)])
+    used = len(np.unique(chosen_rows[chosen_rows >= 0]))
+    on_notice(f"{used:,} of the {len(ids):,} ids of this table are rows of the training, {len(ids) - used:,} are not")
     return Alignment(chosen_rows, block_rows)
 
 
-def disclosures_of(matching: Matching, block_rows: Sequence[int]) -> list[Disclosure]:
-    """The entries of the ledger, from public facts: a size that only two parties know is not in them."""
+def disclosures_of(matching: Matching, block_rows: Sequence[int] | None) -> list[Disclosure]:
+    """The entries of the ledger, from public facts: a size that only two parties know is not in them.
+
+    `block_rows` None: those before a party is told which of its ids are rows.
+    """
     entries = []
     for holder, other in matching.pairs:
         for receiver, whose in ((holder, other), (other, holder)):
             entries.append(Disclosure(receiver, IDS_COUNTED, f"{_WHY}: how many ids {whose} has", (1,), None))
         entries.append(Disclosure(holder, IDS_SHARED, f"{_WHY}: which ids {other} has too", (1,), None))
-    for block, size in enumerate(block_rows):
+    for block, size in enumerate(block_rows or ()):
         for other in matching.others(block):
             why = f"{_WHY}: which ids are rows of {matching.holder_of(block)}"
             entries.append(Disclosure(other, IDS_TRAINED, why, (size,), None))
-    entries.append(Disclosure(EVERYBODY, BLOCK_ROWS, "the shape of the training is public", (len(block_rows),), None))
+    blocks = matching.grid.blocks
+    entries.append(Disclosure(EVERYBODY, BLOCK_ROWS, "the shape of the training is public", (blocks,), None))
     return entries
 
 
@@ -237,6 +261,11 @@ def _agree_on_sizes(transport: Transport, matching: Matching, own: dict[int, int
             whom = ", ".join([holder, *matching.others(block)])
             raise PeerMismatch(f"{whom} have no id in common: check that their tables write the same ids alike")
         sizes.append(size)
+    if sum(sizes) < matching.least_rows:
+        raise PeerMismatch(
+            f"matching by id leaves {sum(sizes)} rows, and a training needs at least {matching.least_rows} in all: "
+            "check that the tables write the same ids alike"
+        )
     return tuple(sizes)
 
 

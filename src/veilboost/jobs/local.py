@@ -114,7 +114,7 @@ def run_local(
     """
     check_data_names(job, data)
     _check_ports(job)
-    certificates = _prepare(job, out)
+    certificates = _prepare(job, out, resume)
     started = time.perf_counter()
     events: queue.Queue[tuple[_Process, dict[str, Any] | None]] = queue.Queue()
     processes: list[_Process] = []
@@ -169,15 +169,15 @@ def _check_ports(job: Job) -> None:
         listen(role, *address).close()
 
 
-def _prepare(job: Job, out: Path) -> Path:
+def _prepare(job: Job, out: Path, resume: bool) -> Path:
     certificates = out / "certs"
     there = [role for role in job.roles if (certificates / f"{role}.pem").exists()]
     if (not there and certificates.exists() and any(certificates.iterdir())) or 0 < len(there) < len(job.roles):
         raise InputError(f"{certificates}: belongs to a job with other participants: choose another folder with --out")
-    prepare_folder(out)
+    prepare_folder(out, keep_ledger=resume)
     for role in job.roles:
         if (out / role).exists():
-            prepare_folder(out / role)
+            prepare_folder(out / role, keep_ledger=resume)
     if not there:
         write_certificates(job.roles, certificates)
     return certificates

@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from veilboost.errors import InputError
+from veilboost.mpc.ledger import Disclosure
 
 #: What a role or `veilboost train` may write, apart from certificates.
 RESULTS = ("model.json", "model.share", "report.json", "ledger.json", "report.html")
 
 
-def prepare_folder(directory: Path) -> None:
+#: The result that a resumed training goes on with: what was disclosed stays disclosed.
+LEDGER = "ledger.json"
+
+
+def prepare_folder(directory: Path, *, keep_ledger: bool = False) -> None:
     """Make a folder for results, and remove those of an earlier run from it; InputError when it cannot be written."""
     with writing(directory):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -23,7 +28,32 @@ def prepare_folder(directory: Path) -> None:
             raise PermissionError(13, "not writable")
         for name in RESULTS:
             for one in (directory / name, directory / f"{name}.partial", directory / f"{name}.unfinished"):
-                one.unlink(missing_ok=True)
+                if not (keep_ledger and one.name == LEDGER):
+                    one.unlink(missing_ok=True)
+
+
+def write_ledger(directory: Path | None, ledger: Sequence[Disclosure]) -> None:
+    """Write the ledger of a role that keeps results."""
+    if directory is not None:
+        with writing(directory):
+            write_json(directory / LEDGER, [entry.to_dict() for entry in ledger])
+
+
+def read_ledger(directory: Path | None) -> list[Disclosure]:
+    """What earlier starts of a training have disclosed; nothing where there is no ledger.
+
+    Raises
+    ------
+    InputError
+        When the file is none.
+    """
+    if directory is None or not (directory / LEDGER).exists():
+        return []
+    try:
+        entries = json.loads((directory / LEDGER).read_text(encoding="utf-8"))
+        return [Disclosure.from_dict(entry) for entry in entries]
+    except (OSError, ValueError, TypeError, KeyError):
+        raise InputError(f"{directory / LEDGER}: is damaged: move it away, and keep it") from None
 
 
 @contextlib.contextmanager

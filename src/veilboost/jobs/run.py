@@ -21,11 +21,12 @@ from veilboost.jobs.certificates import load_storage_key, load_tls
 from veilboost.jobs.checkpoint import Checkpoints, digest_of
 from veilboost.jobs.entries import DEALER
 from veilboost.jobs.inputs import bin_columns, disclosed_by_matching, matching, read_table, training_task
+from veilboost.jobs.limits import LEAST_ROWS, check_rows, warnings_of
 from veilboost.jobs.model_share import save_share
 from veilboost.jobs.outcome import Outcome, collected, settings
 from veilboost.jobs.process import give_way
 from veilboost.jobs.report.page import write_report
-from veilboost.jobs.results import prepare_folder, write_json, writing
+from veilboost.jobs.results import prepare_folder, read_ledger, write_json, write_ledger, writing
 from veilboost.jobs.spec import Job
 from veilboost.mpc.handshake import Meeting, announce_rows, dealer_session, greet, hear_rows, owner_session
 from veilboost.mpc.ledger import Disclosure
@@ -113,6 +114,7 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
     if role.name == job.analyst and role.out is None:
         raise InputError(f"{role.name} is the analyst too: add --out DIR, where the model goes")
     directory = _folder(role)
+    earlier = read_ledger(directory)
     checkpoints = None
     if directory is not None:
         checkpoints = Checkpoints(directory, key, job.job_hash(), role.name, digest_of(table))
@@ -123,14 +125,19 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
         block_rows = meeting.block_rows
         if job.data.id is not None:
             role.on_phase("matching rows by id")
-            alignment = align(transport, matching(job), table.ids, key, job.job_hash())
+            # In the ledger before it is disclosed, so that no error can hide it.
+            note = partial(_note_matching, job, directory, earlier)
+            note(None)
+            alignment = align(transport, matching(job), table.ids, key, job.job_hash(), note, role.on_notice)
             block_rows, table = alignment.block_rows, table.at(alignment.rows)
             announce_rows(transport, [name for name in job.roles if name not in job.party_names], block_rows)
         outcome.rows = sum(block_rows)
         task = training_task(job, block_rows)
-        columns = bin_columns(job, task, role.name, table)
+        for warning in warnings_of(job, outcome.rows):
+            role.on_notice(warning)
+        columns = bin_columns(job, task, role.name, table, where)
         session = owner_session(transport, job.party_names, DEALER, meeting)
-        session.ledger += disclosed_by_matching(job, block_rows)
+        session.ledger += [*earlier, *disclosed_by_matching(job, block_rows)]
         session.phases.on_enter = role.on_phase
         state, keep = None, _forget
         if checkpoints is not None:
@@ -141,7 +148,7 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
             session, task, columns, table.label, _timed(role, outcome), weights=table.weight, state=state, keep=keep
         )
         outcome.model = reveal_to(session, task, forest, job.analyst)
-        _write_ledger(directory, session.ledger)  # whatever happens from here on, this was disclosed
+        write_ledger(directory, session.ledger)  # whatever happens from here on, this was disclosed
         if job.analyst == role.name:
             _keep_model(role, outcome, transport, [name for name in job.party_names if name != role.name])
         outcome.rounds, outcome.ledger, outcome.phases = session.rounds, session.ledger, session.phases.totals()
@@ -161,13 +168,17 @@ def run_dealer(role: Role) -> Outcome:
     """Make the correlated randomness of a job."""
     give_way()
     job = role.job
+    check_rows(job, LEAST_ROWS, None)
     directory = _folder(role)
+    earlier = read_ledger(directory)
     with _meeting(role, None) as (transport, meeting, outcome):
         block_rows = meeting.block_rows or hear_rows(transport, job.party_names, job.grid.blocks)
+        if job.data.id is not None:
+            _note_matching(job, directory, earlier, block_rows)
         outcome.rows = sum(block_rows)
         task = training_task(job, block_rows)
         session = dealer_session(transport, job.party_names, meeting)
-        session.ledger += disclosed_by_matching(job, block_rows)
+        session.ledger += [*earlier, *disclosed_by_matching(job, block_rows)]
         session.phases.on_enter = role.on_phase
         state = hollow_state(task, meeting.trees_done) if meeting.trees_done else None
         forest = train(session, task, [None] * len(job.features), None, _timed(role, outcome), state=state)
@@ -176,7 +187,7 @@ def run_dealer(role: Role) -> Outcome:
         role.on_phase("waiting for the owners")
         for owner in job.party_names:
             _hear_that_it_is_saved(transport, owner)
-        _write_ledger(directory, session.ledger)
+        write_ledger(directory, session.ledger)
         outcome.ledger, outcome.phases = session.ledger, session.phases.totals()
     _write(role, directory, outcome)
     return outcome
@@ -185,17 +196,27 @@ def run_dealer(role: Role) -> Outcome:
 def run_analyst(role: Role) -> Outcome:
     """Wait for the model as an analyst who is none of the owners."""
     job = role.job
+    check_rows(job, LEAST_ROWS, None)
     directory = _folder(role)
+    earlier = read_ledger(directory)
     with _meeting(role, None) as (transport, meeting, outcome):
         block_rows = meeting.block_rows or hear_rows(transport, job.party_names, job.grid.blocks)
+        if job.data.id is not None:
+            _note_matching(job, directory, earlier, block_rows)
         outcome.rows = sum(block_rows)
         task = training_task(job, block_rows)
         role.on_phase("waiting for the model")
         outcome.model = receive_reveal(transport, job.party_names, task)
-        outcome.ledger = [*disclosed_by_matching(job, block_rows), *received_by(job.analyst, task)]
+        outcome.ledger = [*earlier, *disclosed_by_matching(job, block_rows), *received_by(job.analyst, task)]
         _keep_model(role, outcome, transport, job.party_names)
     _write(role, directory, outcome)
     return outcome
+
+
+def _note_matching(
+    job: Job, directory: Path | None, earlier: Sequence[Disclosure], block_rows: Sequence[int] | None
+) -> None:
+    write_ledger(directory, [*earlier, *disclosed_by_matching(job, block_rows)])
 
 
 def _keep(checkpoints: Checkpoints, epoch: bytes, state: TrainingState) -> None:
@@ -284,22 +305,17 @@ def _timed(role: Role, outcome: Outcome) -> Callable[[int], None]:
 def _folder(role: Role) -> Path | None:
     """Where this role writes: the analyst to `out` itself, the others to a folder of their own name in it.
 
-    What an earlier run left there is removed, so that a run that fails leaves no model that looks like its own.
+    What an earlier run left there is removed, so that a run that fails leaves no model that looks like its own; but not
+    the ledger of a training that is resumed.
     """
     if role.out is None:
         return None
     outsider = role.name == role.job.analyst and role.name not in role.job.party_names
     directory = role.out if outsider else role.out / role.name
-    prepare_folder(directory)
+    prepare_folder(directory, keep_ledger=role.resume)
     if role.name == role.job.analyst:
-        prepare_folder(role.out)
+        prepare_folder(role.out, keep_ledger=role.resume)
     return directory
-
-
-def _write_ledger(directory: Path | None, ledger: Sequence[Disclosure]) -> None:
-    if directory is not None:
-        with writing(directory):
-            write_json(directory / "ledger.json", [entry.to_dict() for entry in ledger])
 
 
 def _write(role: Role, directory: Path | None, outcome: Outcome) -> None:

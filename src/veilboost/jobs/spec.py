@@ -45,7 +45,7 @@ from veilboost.jobs.entries import (
 from veilboost.jobs.grid import Grid
 from veilboost.tables.schema import Feature
 from veilboost.tables.table import LabelSpec, WeightSpec
-from veilboost.trees.parameters import Parameters, parameters_from
+from veilboost.trees.parameters import Parameters, least_weight, parameters_from
 
 
 class DataSpec(BaseModel):
@@ -153,7 +153,9 @@ class Job(BaseModel):
         """What `veilboost.tables.table.load_table` needs to check the sample weights."""
         if self.data.weight is None or self.data.weight_range is None:
             return None
-        return WeightSpec(self.data.weight, self.data.weight_range)
+        return WeightSpec(
+            self.data.weight, self.data.weight_range, least_weight(self.parameters, self.data.weight_range[1])
+        )
 
     def party(self, name: str) -> Party:
         """The party of that name; KeyError when there is none."""

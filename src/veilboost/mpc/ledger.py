@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,3 +33,12 @@ class Disclosure:
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "shape": list(self.shape)}
+
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any]) -> Disclosure:
+        """The inverse of `to_dict`; TypeError, ValueError or KeyError where it is none."""
+        receiver, value, why = (str(entry[name]) for name in ("receiver", "value", "why"))
+        number = entry["round"]
+        return cls(
+            receiver, value, why, tuple(int(size) for size in entry["shape"]), None if number is None else int(number)
+        )

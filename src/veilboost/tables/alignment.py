@@ -40,6 +40,9 @@ _DOMAIN = b"veilboost row alignment 1\x00"
 _WHOLE_NUMBER = r"^(-?\d+)\.0+$"
 _CHUNK = 1024
 
+#: Control and format characters, line and paragraph separators.
+_UNSEEN = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]"
+
 #: Floating-point numbers from here on do not tell neighbouring whole numbers apart: float64, float32.
 _EXACT = (2.0**53, 2.0**24)
 
@@ -48,13 +51,16 @@ _SHOWN = 5
 
 
 def read_ids(cells: pl.Series, where: str) -> tuple[str, ...]:
-    """The ids of a table's rows as text: blanks around them removed, 17.0 written as 17.
+    """The ids of a table's rows as text: in Unicode's form NFC, blanks around them removed, 17.0 written as 17.
+
+    Ids that look the same are thus the same bytes, but for letters of different alphabets. Nothing else is changed:
+    leading zeros and capitals count.
 
     Raises
     ------
     DataError
-        An id is empty ("NaN" is, as in any column), there twice, or a floating-point number too large to be exact; with
-        the rows, counted from 1, and never the id.
+        An id holds control or format characters, is empty ("NaN" is, as in any column), there twice, or a
+        floating-point number too large to be exact; with the rows, counted from 1, and never the id.
     """
     at = f"column '{cells.name}'"
     if not is_readable(cells.dtype) or cells.dtype == pl.Boolean:
@@ -69,7 +75,13 @@ def read_ids(cells: pl.Series, where: str) -> tuple[str, ...]:
             )
         whole = (cells == cells.floor()).fill_null(value=False)
         cells = cells.cast(pl.Int64).cast(pl.String).zip_with(whole, cells.cast(pl.String))
-    ids = cells.cast(pl.String).str.strip_chars().str.replace(_WHOLE_NUMBER, "$1").fill_null("")
+    ids = cells.cast(pl.String).str.normalize("NFC").str.strip_chars().str.replace(_WHOLE_NUMBER, "$1").fill_null("")
+    unseen = np.flatnonzero(ids.str.contains(_UNSEEN).to_numpy())
+    if len(unseen):
+        raise DataError(
+            f"{where}: {_rows_in_words(unseen)}, {at}: the id holds a character that cannot be seen, such as a "
+            "zero-width space or a byte order mark, and would not match: remove it"
+        )
     empty = np.flatnonzero(ids.str.to_lowercase().is_in(["", "nan"]).to_numpy())
     if len(empty):
         raise DataError(f"{where}: {_rows_in_words(empty)}, {at}: the id is empty: every row needs one")

@@ -6,7 +6,9 @@ whenever the two disagree the slower `csv` module of the standard library decide
 """
 
 import csv
+import re
 import sys
+from codecs import getincrementaldecoder
 from collections.abc import Iterator, Sequence
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
@@ -24,6 +26,10 @@ Source = Any
 _PARQUET_MAGIC: Final = b"PAR1"
 _COMMA, _QUOTE, _NEWLINE, _RETURN = b',"\n\r'
 _CHUNK: Final = 1 << 24
+
+#: What `errors="surrogateescape"` makes of bytes that are not UTF-8. Replaced by a sign for "unknown", different
+#: letters of another encoding, and so different ids, would be equal.
+_NO_UTF8: Final = re.compile("[\udc80-\udcff]")
 _POLARS_ERRORS: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 
@@ -48,7 +54,7 @@ def read_columns(source: Source, names: Sequence[str], where: str) -> pl.DataFra
     Raises
     ------
     DataError
-        The source cannot be read, or a column is missing or there twice.
+        The source cannot be read, one of these columns is not UTF-8 in a CSV file, or is missing or there twice.
     """
     if isinstance(source, pl.DataFrame):
         positions = _find(source.columns, names, where)
@@ -56,7 +62,9 @@ def read_columns(source: Source, names: Sequence[str], where: str) -> pl.DataFra
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(source, pandas.DataFrame):
         positions = _find([str(column) for column in source.columns], names, where)
-        return pl.DataFrame([_from_pandas(name, source.iloc[:, at]) for name, at in zip(names, positions, strict=True)])
+        return pl.DataFrame(
+            [_from_pandas(name, source.iloc[:, at], where) for name, at in zip(names, positions, strict=True)]
+        )
     if isinstance(source, BytesIO):
         return _read_bytes(source.getvalue(), names, where)
     if isinstance(source, str | Path):
@@ -76,7 +84,7 @@ def column_names(source: Source, where: str) -> list[str]:
                 file.seek(0)
                 return [name.strip() for name in pl.read_parquet_schema(file)]
             file.seek(0)
-            with TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+            with TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
                 header = next((row for row in csv.reader(text) if row), [])
     except (*_POLARS_ERRORS, ValueError, csv.Error):
         raise DataError(f"{where}: the header cannot be read: give a CSV or Parquet file") from None
@@ -140,10 +148,12 @@ def _read_parquet(source: Path | BytesIO, names: Sequence[str], where: str) -> p
 def _read_csv(source: Path | bytes, data: npt.NDArray[np.uint8], names: Sequence[str], where: str) -> pl.DataFrame:
     with _open(source) as file:
         header = next((row for row in _rows(file, where) if row), [])
+    if any(_NO_UTF8.search(name) for name in header):
+        raise DataError(f"{where}: the header is not UTF-8: save the table as UTF-8")
     positions = _find(header, names, where)
     counts = _cells_per_row(data)
     rows = len(np.trim_zeros(counts, "b")) - 1  # blank lines at the end are no rows
-    if rows >= 0 and np.all(counts[: rows + 1] == len(header)):
+    if rows >= 0 and np.all(counts[: rows + 1] == len(header)) and _is_utf8(data):
         frame = _read_csv_quickly(source, positions)
         if frame is not None and frame.height == len(counts) - 1:
             in_file_order = dict(zip(sorted(positions), frame.columns, strict=True))
@@ -152,10 +162,20 @@ def _read_csv(source: Path | bytes, data: npt.NDArray[np.uint8], names: Sequence
     return _read_csv_carefully(source, names, positions, len(header), where)
 
 
+def _is_utf8(data: npt.NDArray[np.uint8]) -> bool:
+    decoder = getincrementaldecoder("utf-8")()
+    try:
+        for start in range(0, len(data), _CHUNK):
+            decoder.decode(data[start : start + _CHUNK].tobytes(), final=start + _CHUNK >= len(data))
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _read_csv_quickly(source: Path | bytes, positions: Sequence[int]) -> pl.DataFrame | None:
     """The columns in the order of the file, or None when polars cannot cope."""
     try:
-        return pl.read_csv(source, columns=sorted(positions), infer_schema=False, encoding="utf8-lossy", glob=False)
+        return pl.read_csv(source, columns=sorted(positions), infer_schema=False, encoding="utf8", glob=False)
     except _POLARS_ERRORS:
         return None
 
@@ -181,14 +201,18 @@ def _read_csv_carefully(
                     f"{where}: row {number} has {len(row)} cells where the header has {width}: "
                     "put cells that hold a comma in double quotes and leave empty cells between commas"
                 )
-            for column, at in zip(columns, positions, strict=True):
+            for name, column, at in zip(names, columns, positions, strict=True):
+                if row and _NO_UTF8.search(row[at]):
+                    raise DataError(
+                        f"{where}: row {number}, column '{name}': the cell is not UTF-8: save the table as UTF-8"
+                    )
                 column.append(row[at] if row else None)
     return pl.DataFrame({name: pl.Series(column, dtype=pl.String) for name, column in zip(names, columns, strict=True)})
 
 
 def _open(source: Path | bytes) -> TextIOWrapper:
     binary: BinaryIO = BytesIO(source) if isinstance(source, bytes) else source.open("rb")
-    return TextIOWrapper(binary, encoding="utf-8-sig", errors="replace", newline="")
+    return TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _rows(file: TextIOWrapper, where: str) -> Iterator[list[str]]:
@@ -277,18 +301,25 @@ def _find(header: Sequence[str], names: Sequence[str], where: str) -> list[int]:
     return [positions[name] for name in names]
 
 
-def _from_pandas(name: str, column: Any) -> pl.Series:
+def _from_pandas(name: str, column: Any, where: str) -> pl.Series:
     """A column of any pandas type as numbers, booleans or text."""
     kind = getattr(column.dtype, "kind", "O")
     if kind in "iu" and not column.isna().any():  # exact, since they may be ids
         return pl.Series(name, np.ascontiguousarray(column.to_numpy(dtype=np.int64 if kind == "i" else np.uint64)))
     if kind in "iuf":
-        numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
-        return pl.Series(name, np.ascontiguousarray(numbers), dtype=pl.Float64)
+        # As float32 where they are, since fewer of them are exact, which matters if they are ids.
+        narrow = kind == "f" and getattr(column.dtype, "itemsize", 8) == 4
+        numbers = column.to_numpy(dtype=np.float32 if narrow else np.float64, na_value=np.nan)
+        return pl.Series(name, np.ascontiguousarray(numbers), dtype=pl.Float32 if narrow else pl.Float64)
     missing = column.isna().to_numpy(dtype=bool).tolist()
     cells = column.astype(object).tolist()
     if kind == "b":
         flags = [None if empty else bool(cell) for cell, empty in zip(cells, missing, strict=True)]
         return pl.Series(name, flags, dtype=pl.Boolean)
     texts = [None if empty else str(cell) for cell, empty in zip(cells, missing, strict=True)]
-    return pl.Series(name, texts, dtype=pl.String)
+    try:
+        return pl.Series(name, texts, dtype=pl.String)
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{where}: column '{name}' holds half letters (surrogates), which are no text: mend it"
+        ) from None

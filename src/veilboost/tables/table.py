@@ -52,10 +52,21 @@ class LabelSpec:
 
 @dataclass(frozen=True)
 class WeightSpec:
-    """What the column of sample weights must look like: its name, and the least and the greatest weight allowed."""
+    """What the column of sample weights must look like.
+
+    Attributes
+    ----------
+    name
+        Name of the column.
+    weight_range
+        Least and greatest weight, both allowed.
+    least
+        The least weight above 0, which fixed point must tell from 0.
+    """
 
     name: str
     weight_range: tuple[float, float]
+    least: float = 0.0
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -135,8 +146,8 @@ def load_table(
     DataError
         With file, row and column, and never the value of a cell: unreadable source; no rows; column missing or there
         twice; wrong type; unknown category; value infinite or not below the greatest float32; empty cell in a column
-        without `missing`; label empty or outside the domain of the objective; weight empty or out of bounds; id
-        empty or there twice.
+        without `missing`; label empty or outside the domain of the objective; weight empty, out of
+        bounds or too small to count; id empty or there twice.
     """
     where = _name_of(source, name_for_errors)
     names = [feature.name for feature in features] + [spec.name for spec in (label, weight) if spec is not None]
@@ -267,6 +278,11 @@ class _Column:
         self.refuse(
             (weights < low) | (weights > high),
             "the weight is outside weight_range: mend it, or widen weight_range in the job file",
+        )
+        self.refuse(
+            (weights > 0) & (weights < weight.least),
+            f"the weight is above 0 and below {weight.least:g}, too small beside the upper bound of weight_range: "
+            "make it 0 or larger, or lower the bound in the job file",
         )
         return weights
 

@@ -33,6 +33,15 @@ POISSON_DELTA_STEP: Final = 0.7
 #: multi:softprob has at most so many classes.
 MOST_CLASSES: Final = 63
 
+#: Leaf weights have 24 bits and the rate 20: a smaller one would round to a rather different one.
+LEAST_LEARNING_RATE: Final = 1e-4
+
+#: `scale_pos_weight` lies between its inverse and this: the rows of one class still have 10 bits of weight.
+MOST_SCALE: Final = 1e4
+
+#: A weight above 0 is at least this part of the largest, `scale_pos_weight` included: shares of weights have 24 bits.
+LEAST_WEIGHT: Final = 2.0**-20
+
 #: The part of the rows that is held back for early stopping, where none is given.
 VALIDATION_FRACTION: Final = 0.2
 
@@ -72,7 +81,7 @@ _RANGES: Final[dict[str, str]] = {
     "num_class": "a whole number from 2 to 63",
     "n_estimators": "a whole number from 1 to 10000",
     "max_depth": "a whole number from 1 to 10",
-    "learning_rate": "a number above 0 and at most 1",
+    "learning_rate": "a number of at least 0.0001 and at most 1",
     "max_bin": "a whole number from 2 to 1024",
     "reg_lambda": "a finite number of at least 0",
     "reg_alpha": "a finite number of at least 0",
@@ -85,7 +94,7 @@ _RANGES: Final[dict[str, str]] = {
     "colsample_bynode": "a number above 0 and at most 1",
     "seed": "a whole number from 0 to 2^63 - 1",
     "base_score": "a finite number, strictly between 0 and 1 for binary:logistic, above 0 for count:poisson",
-    "scale_pos_weight": "a finite number above 0",
+    "scale_pos_weight": "a number from 0.0001 to 10000",
     "early_stopping_rounds": "a whole number of at least 1",
     "validation_fraction": "a number strictly between 0 and 1",
     "eval_metric": f"one of {', '.join(chr(34) + name + chr(34) for name in get_args(Metric))}",
@@ -109,11 +118,11 @@ class Parameters(BaseModel):
     num_class
         Number of classes of multi:softprob, 2 to 63; None for all other objectives.
     n_estimators, max_depth, learning_rate, max_bin
-        Trees (1 to 10000), levels of splits (1 to 10), step (0, 1], bins of a numeric column (2 to 1024).
+        Trees (1 to 10000), levels of splits (1 to 10), step (0.0001 to 1), bins of a numeric column (2 to 1024).
     reg_lambda, reg_alpha, gamma, min_child_weight, max_delta_step
         As XGBoost; all at least 0. `max_delta_step` of count:poisson is 0.7 where it is not given, as in XGBoost.
     scale_pos_weight
-        Weight of the rows of class 1 in binary:logistic, above 0.
+        Weight of the rows of class 1 in binary:logistic, 0.0001 to 10000.
     max_cat_to_onehot
         Categorical columns of fewer levels are split into one category against the rest, others into sets of
         categories, as in XGBoost; columns of more than 64 levels into one against the rest all the same.
@@ -148,14 +157,14 @@ class Parameters(BaseModel):
     num_class: Annotated[Count, Field(ge=2, le=MOST_CLASSES)] | None = None
     n_estimators: Annotated[Count, Field(ge=1, le=10_000)] = 100
     max_depth: Annotated[Count, Field(ge=1, le=10)] = 6
-    learning_rate: Rate = 0.3
+    learning_rate: Annotated[Number, Field(ge=LEAST_LEARNING_RATE, le=1)] = 0.3
     max_bin: Annotated[Count, Field(ge=2, le=1024)] = 256
     reg_lambda: NotNegative = 1.0
     reg_alpha: NotNegative = 0.0
     gamma: NotNegative = 0.0
     min_child_weight: NotNegative = 1.0
     max_delta_step: NotNegative = 0.0
-    scale_pos_weight: Annotated[Number, Field(gt=0)] = 1.0
+    scale_pos_weight: Annotated[Number, Field(ge=1 / MOST_SCALE, le=MOST_SCALE)] = 1.0
     max_cat_to_onehot: Annotated[Count, Field(ge=1)] = 4
     monotone_constraints: dict[str, Sign] = Field(default_factory=dict)
     subsample: Rate = 1.0
@@ -244,6 +253,12 @@ def parameters_from(mapping: Mapping[str, Any]) -> Parameters:
         name = str(first["loc"][0])
         written = next((str(key) for key in mapping if canonical_name(str(key)) == name), name)
         raise JobError(_wrong(written, first["input"])) from None
+
+
+def least_weight(parameters: Parameters, largest: float) -> float:
+    """The least sample weight above 0 beside the largest one that is allowed."""
+    ratio = parameters.scale_pos_weight
+    return LEAST_WEIGHT * largest * max(ratio, 1 / ratio)
 
 
 def canonical_name(name: str) -> str | None:

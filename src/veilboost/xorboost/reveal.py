@@ -25,7 +25,9 @@ from veilboost.xorboost.task import TrainingTask
 from veilboost.xorboost.validation import best_round, metric_values
 
 _WHY = "the trained model, revealed to the analyst only"
-_WHY_METRICS = "early stopping: the analyst cuts the model after the best round"
+_WHY_METRICS = (
+    "early stopping: averages over the rows held back, rounded; the analyst cuts the model after the best round"
+)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from veilboost.xorboost.grow import grow_tree
 from veilboost.xorboost.histogram import TableCells
 from veilboost.xorboost.objectives.base import row_weights, share_labels, share_weights
 from veilboost.xorboost.task import TrainingTask
-from veilboost.xorboost.validation import finish, sum_of_losses
+from veilboost.xorboost.validation import check_held_back, finish, sum_of_losses
 
 
 def train(
@@ -57,8 +57,14 @@ def train(
     -------
     SharedForest
         Of which every owner holds one additive share; hollow at the dealer.
+
+    Raises
+    ------
+    InputError
+        At all participants alike, when early stopping would hold back too few rows.
     """
     space = task.space
+    check_held_back(task.parameters, space.rows)
     session.phases.enter("setup")
     cells = TableCells(session, space, columns)
     valid = share_validity(session, space, columns)
@@ -103,7 +109,7 @@ def train(
     if len(held_back):
         session.phases.enter("validation")
         of_rows = None if shared_weights is None else shared_weights[held_back]
-        return replace(state.forest, metrics=finish(session, state.losses, of_rows))
+        return replace(state.forest, metrics=finish(session, objective, state.losses, of_rows, len(held_back)))
     return state.forest
 
 

@@ -60,8 +60,8 @@ MEANINGS: Final[dict[str, Meaning]] = {
         "How much each split improves the model. Zero where a node does not split.", ("trees", "nodes")
     ),
     "validation metric of every round": Meaning(
-        "How well the model after each round does on the rows held back: a sum or a mean over all of them, of no "
-        "single row.",
+        "How well the model after each round does on the rows held back: the mean over all of them, at least 50, "
+        "rounded before it was disclosed.",
         ("rounds",),
     ),
     IDS_COUNTED: Meaning("How many rows the other party's table has.", ("number",)),

@@ -37,6 +37,14 @@ _LARGEST_SUM = 0.98 * 2.0**30
 _MOST_BITS = 30
 
 
+#: Fraction bits of a disclosed average loss: 0.0001 of logloss or of the part of wrong rows.
+METRIC_BITS = 13
+
+#: The same of squared errors, in units of the squared range of labels: of a root mean squared error of a tenth of the
+#: range, a hundred-thousandth of the range.
+SQUARE_METRIC_BITS = 20
+
+
 @dataclass(frozen=True)
 class Unit:
     """What 1 in shares stands for.
@@ -123,6 +131,11 @@ class Objective(ABC):
     @abstractmethod
     def losses(self, session: Session, margins: Shared, labels: Shared) -> Shared:
         """What `eval_metric` averages, for some rows, shape (rows,), 24 fraction bits."""
+
+    @property
+    def metric_bits(self) -> int:
+        """Fraction bits of the averages of `losses` that are disclosed, at most 20."""
+        return SQUARE_METRIC_BITS if self.parameters.eval_metric == "rmse" else METRIC_BITS
 
     @abstractmethod
     def metric(self, average: Float64) -> Float64:
@@ -240,6 +253,9 @@ def weighted_sums(session: Session, values: Shared, weights: Shared | None) -> S
 
 def logarithms_of_parts(session: Session, parts: Shared, whole: Shared) -> Shared:
     """ln of every part, shape (parts,), up to a common constant; a part below one unit counts as 1e-6 of the whole.
+
+    A logarithm of 0 would be a wrong number, and a sum of no rows or of weights 0 is possible: owners of some of the
+    rows, or of labels without the weights, cannot know.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ import numpy as np
 
 from veilboost.mpc.fixed_point import encode
 from veilboost.mpc.protocols.compare import negative
-from veilboost.mpc.protocols.divide import divide, logarithm
+from veilboost.mpc.protocols.divide import divide
 from veilboost.mpc.protocols.multiply import multiply
 from veilboost.mpc.protocols.select import select
 from veilboost.mpc.protocols.sigmoid import FRACTION_BITS, sigmoid
@@ -14,7 +14,7 @@ from veilboost.mpc.protocols.softplus import softplus
 from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.ring import Words, to_ring
 from veilboost.mpc.session import Session
-from veilboost.mpc.shares import Shared, concatenate, stack
+from veilboost.mpc.shares import Shared, concatenate
 from veilboost.splitting.scales import Scales, choose_scales
 from veilboost.trees.objective import to_prediction
 from veilboost.trees.parameters import Parameters
@@ -53,15 +53,14 @@ class Logistic(Objective):
         return encode(labels[np.newaxis], FRACTION_BITS)
 
     def estimate(self, session: Session, labels: Shared, weights: Shared | None) -> Shared:
-        """The log-odds of the classes; with `scale_pos_weight` one Newton step from 0, as XGBoost."""
+        """Log-odds of the classes, neither rarer than 1e-6; with `scale_pos_weight` a step from 0, as XGBoost."""
         if weights is None:
             # Labels are 0 or 2^24, so the division leaves no remainder and the number of positive rows is exact.
             (positive,) = truncate(session, (labels.sum(axis=1), FRACTION_BITS))
-            counts = stack([positive, to_ring(labels.shape[1]) - positive])
-            logs = logarithm(session, counts, FRACTION_BITS)
-            return logs[0] - logs[1]
-        sums = weighted_sums(session, labels, weights)
-        positive, whole = sums[:1], sums[1:]
+            whole = session.constant(to_ring([labels.shape[1]]))
+        else:
+            sums = weighted_sums(session, labels, weights)
+            positive, whole = sums[:1], sums[1:]
         if self.parameters.scale_pos_weight != 1:
             half_step = divide(session, positive * to_ring(2) - whole, whole, FRACTION_BITS, 2)
             return half_step * to_ring(2)

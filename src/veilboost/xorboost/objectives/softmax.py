@@ -19,7 +19,7 @@ from veilboost.xorboost.objectives.base import Float64, Objective, Unit, logarit
 
 
 class Softmax(Objective):
-    """|g| <= 1, h = 2 p (1 - p) <= 1/2; labels are shared as one-hot vectors of 0 and 2^24."""
+    """|g| <= 1, h = 2 p (1 - p) <= 1/2, and -4e-6 <= p; labels are shared as one-hot vectors of 0 and 2^24."""
 
     def __init__(
         self, parameters: Parameters, label_range: tuple[float, float] | None, largest_weight: float | None

@@ -15,7 +15,15 @@ from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared
 from veilboost.splitting.scales import Scales, choose_scales
 from veilboost.trees.parameters import Parameters
-from veilboost.xorboost.objectives.base import Float64, Objective, Unit, round_off, square, weighted_sums
+from veilboost.xorboost.objectives.base import (
+    SQUARE_METRIC_BITS,
+    Float64,
+    Objective,
+    Unit,
+    round_off,
+    square,
+    weighted_sums,
+)
 
 _LARGEST_LABEL = 1e30
 _NARROWEST_RANGE = 1e-30
@@ -84,6 +92,10 @@ class SquaredError(Objective):
     def losses(self, session: Session, margins: Shared, labels: Shared) -> Shared:
         """(m - y)^2."""
         return square(session, margins[0] - labels[0])
+
+    @property
+    def metric_bits(self) -> int:
+        return SQUARE_METRIC_BITS - 2  # the unit is half of the range
 
     def metric(self, average: Float64) -> Float64:
         return np.sqrt(np.maximum(average, 0.0)) * self.unit.half_width
