@@ -1,6 +1,7 @@
 """All roles as local processes: data given as bytes, progress, and who is blamed when a job fails."""
 
 import json
+import socket
 import subprocess
 import sys
 from io import BytesIO
@@ -46,6 +47,18 @@ def test_tables_as_bytes_and_progress(tmp_path: Path) -> None:
     assert not list(out.rglob("model.*"))
     assert not list(out.rglob("*.json"))
     assert not list(out.rglob("*.html"))
+
+
+@pytest.mark.parametrize("role", ["north", "south", "dealer"])
+def test_a_port_that_is_taken_is_refused_before_anything_starts(tmp_path: Path, role: str) -> None:
+    case = make_case(tmp_path)
+    host, port = case.job.addresses[role]
+    with (
+        socket.create_server((host, port)),
+        pytest.raises(InputError, match=f"{role} cannot listen at {host}:{port} .*: stop the program"),
+    ):
+        run_local(case.job, case.path, {"north": b"", "south": b""}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_data_names(tmp_path: Path) -> None:

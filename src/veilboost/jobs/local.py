@@ -35,6 +35,7 @@ from veilboost.jobs.outcome import collected
 from veilboost.jobs.report.page import write_report
 from veilboost.jobs.results import prepare_folder, write_json
 from veilboost.jobs.spec import Job
+from veilboost.mpc.transport.connect import listen
 from veilboost.trees.xgboost_json import load_model
 
 _GRACE_SECONDS = 5.0
@@ -112,6 +113,7 @@ def run_local(
         When a role dies.
     """
     check_data_names(job, data)
+    _check_ports(job)
     certificates = _prepare(job, out)
     started = time.perf_counter()
     events: queue.Queue[tuple[_Process, dict[str, Any] | None]] = queue.Queue()
@@ -159,6 +161,12 @@ def check_data_names(job: Job, data: Mapping[str, Any]) -> None:
     for name in job.party_names:
         if name not in data:
             raise InputError(f"party '{name}' has no table: add --data {name}=FILE")
+
+
+def _check_ports(job: Job) -> None:
+    """A port that is taken, by another start of this job say, is refused before a role dials whoever has it."""
+    for role, address in job.addresses.items():
+        listen(role, *address).close()
 
 
 def _prepare(job: Job, out: Path) -> Path:

@@ -228,8 +228,7 @@ def _meeting(
     """Connect, greet, and take leave; with a reason if something goes wrong in between."""
     job = role.job
     contexts = load_tls(role.certificates, role.name)
-    addresses = {party.name: (party.address.host, party.address.port) for party in job.parties}
-    addresses[DEALER] = (job.dealer.host, job.dealer.port)
+    addresses = job.addresses
     listener = listen(role.name, *addresses[role.name]) if role.name in addresses else None
     role.on_phase("waiting for the others")
     transport = connect(

@@ -127,6 +127,12 @@ class Job(BaseModel):
         return (*self.party_names, DEALER, *others)
 
     @property
+    def addresses(self) -> dict[str, tuple[str, int]]:
+        """Host and port of every participant that listens: all but an analyst that is no party."""
+        entries = {**{party.name: party.address for party in self.parties}, DEALER: self.dealer}
+        return {name: (address.host, address.port) for name, address in entries.items()}
+
+    @property
     def label_holders(self) -> tuple[str, ...]:
         """Names of the parties that hold the label: one for all rows, or one for each block of rows."""
         return self.holders_of(self.data.label)
