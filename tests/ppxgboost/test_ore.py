@@ -35,7 +35,9 @@ def compare(left: ore.LeftCiphertexts, right: ore.RightCiphertexts, row: int, co
     return ore.EQUAL, ore.BLOCKS
 
 
-def compared(x: int, y: int, key: bytes = KEY, other: bytes | None = None, columns: tuple[int, int] = (0, 0)) -> tuple[int, int]:
+def compared(
+    x: int, y: int, key: bytes = KEY, other: bytes | None = None, columns: tuple[int, int] = (0, 0)
+) -> tuple[int, int]:
     left = ore.OrderRevealing(key).left(np.array([columns[0]], dtype=np.uint32), np.array([[x]], dtype=np.uint32))
     right = ore.OrderRevealing(other or key).right(
         np.array([columns[1]], dtype=np.uint32), np.array([y], dtype=np.uint32)
@@ -95,7 +97,7 @@ def test_places_are_a_permutation_under_every_prefix() -> None:
 
 
 def test_thresholds_at_rest_look_uniform() -> None:
-    """Equal thresholds have tables that agree in a third of their entries, as independent ones; each of 0, 1, 2 a third of the time."""
+    """Equal thresholds have tables that agree in a third of their entries, as independent ones do."""
     count = 200
     right = ore.OrderRevealing(KEY).right(np.zeros(count, dtype=np.uint32), np.full(count, 0x3F800000, dtype=np.uint32))
     tables = np.array([[entries(table) for table in tables] for tables in right.tables])

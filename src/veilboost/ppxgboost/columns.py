@@ -86,7 +86,7 @@ def read_values(values: object, features: Sequence[Feature]) -> Float32:
             raise DataError("a query is a row (name: value), a list of rows, a data frame or a file")
         rows = [_row(row, features, f"row {number}: ") for number, row in enumerate(values, start=1)]
         return np.array(rows, dtype=np.float32)
-    return encode_frame(values, features, name_for_errors=None)  # type: ignore[arg-type]
+    return encode_frame(values, features, name_for_errors=None)
 
 
 def _row(row: Mapping[str, object], features: Sequence[Feature], where: str) -> list[np.float32]:
@@ -124,5 +124,6 @@ def _is_missing(value: Any) -> bool:
 
 def _level(value: Any, feature: Feature) -> int:
     """The code of a category; -1 if it is unknown, as to a model that has never seen it."""
-    text = value if isinstance(value, str) else str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    whole = isinstance(value, float) and value.is_integer()
+    text = str(int(value) if whole else value)
     return feature.levels.index(text) if text in feature.levels else -1

@@ -1,7 +1,7 @@
 """One user's encrypted model, and its evaluation: what the untrusted prediction server holds and does.
 
-Nothing here is secret: the model has pseudonyms, comparison ciphertexts and Paillier ciphertexts, and needs no key. What
-its holder learns from it and from queries is in docs/leakage.md.
+Nothing here is secret: the model has pseudonyms, comparison ciphertexts and Paillier ciphertexts, and needs no key.
+What its holder learns from it and from queries is in docs/leakage.md.
 """
 
 import os
@@ -252,5 +252,3 @@ class EncryptedModel:
             set_tables,
             tuple(key.decode(encoded)),
         )
-
-

@@ -1,7 +1,7 @@
 """Compiled walk of one encrypted query down all trees of an encrypted model.
 
-Runs at the prediction server, to whom nothing here is secret: it knows all arguments, and learns the leaves. Nodes of all
-trees lie behind one another; `left` and `right` are positions in the same arrays, -1 at a leaf.
+Runs at the prediction server, to whom nothing here is secret: it knows all arguments, and learns the leaves. Nodes of
+all trees lie behind one another; `left` and `right` are positions in the same arrays, -1 at a leaf.
 """
 
 import numpy as np
@@ -70,12 +70,12 @@ def walk_revealing(
     roots
         int32, shape (trees,): the first node of each tree.
     left, right, column, item
-        int32, shape (nodes,): children; number of the column among those of its kind; at an inner node the number of its
-        threshold or set, at a leaf that of its ciphertext.
+        int32, shape (nodes,): children; number of the column among those of its kind; at an inner node the number of
+        its threshold or set, at a leaf that of its ciphertext.
     is_set
         bool, shape (nodes,): whether the node asks for a category.
     tables, hashes
-        uint8, shape (thresholds, 4, 64), and uint64, shape (thresholds, 4): right ciphertexts, and H of the query's keys.
+        uint8, shape (thresholds, 4, 64), and uint64, shape (thresholds, 4): right ciphertexts; H of the query's keys.
     places
         uint8, shape (columns, 4): of the query.
     set_tables, set_starts, set_hashes, set_places

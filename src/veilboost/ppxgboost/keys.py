@@ -1,4 +1,4 @@
-"""A user's keys: they encrypt queries to one personal model and decrypt its results. They never leave the user's device."""
+"""A user's keys: they encrypt queries to one personal model and decrypt its results, on the user's own device."""
 
 import json
 import os
@@ -20,6 +20,10 @@ from veilboost.ppxgboost.ope import OrderPreserving
 from veilboost.ppxgboost.paillier import PrivateKey
 from veilboost.tables.schema import Feature, Kind
 from veilboost.trees.scoring import to_predictions
+
+SECRET_BYTES: Final = 32  # of the key of comparisons
+
+_MOST_EXPONENT: Final = 1024  # of float64
 
 #: So many ciphertexts, some tenth of a second's work, are worth a thread each.
 _WORTH_THREADS: Final = 32
@@ -130,14 +134,14 @@ class UserKeys:
         rows, ciphertexts = self.layout.read_result(result, self.private.public)
         parts, outputs = self.layout.parts(self.private.public), self.layout.outputs
         if parts > 1:
-            counts = [min(outputs, slots.slots_of(self.private.public.plaintext_bits) * (part + 1)) for part in range(parts)]
-            lengths = list(np.diff(counts, prepend=0)) * rows
+            per_part = slots.slots_of(self.private.public.plaintext_bits)
+            lengths = [min(per_part, outputs - per_part * part) for part in range(parts)] * rows
         else:
             together = min(rows, self.layout.rows_together(self.private.public))
             lengths = [outputs * min(together, rows - start) for start in range(0, rows, together)]
         numbers: list[int] = []
-        for plaintext, length in zip(self._decrypted(ciphertexts, int(max(lengths))), lengths, strict=True):
-            numbers += slots.unpack(plaintext, int(length))
+        for plaintext, length in zip(self._decrypted(ciphertexts, max(lengths)), lengths, strict=True):
+            numbers += slots.unpack(plaintext, length)
         margins = np.array([slots.to_real(number, self.exponent) for number in numbers]).reshape(rows, outputs)
         with np.errstate(over="ignore"):
             as_float32 = margins.astype(np.float32)
@@ -201,16 +205,20 @@ class UserKeys:
 
     @classmethod
     def _from_json(cls, layout: Layout, content: dict[str, Any]) -> "UserKeys":
-        return cls(
-            layout,
-            tuple(
-                Feature(each["name"], Kind(each["kind"]), tuple(each["levels"]), each["missing"])
-                for each in content["features"]
-            ),
-            tuple(NumericColumn(feature, missing_left) for feature, missing_left in content["numeric"]),
-            tuple(SetColumn(feature, categories) for feature, categories in content["sets"]),
-            content["objective"],
-            content["exponent"],
-            ComparisonKey(bytes.fromhex(content["comparisons"])),
-            PrivateKey.checked(int(content["p"], 16), int(content["q"], 16)),
+        """ValueError and the like: the content is not of this form."""
+        features = tuple(
+            Feature(str(each["name"]), Kind(each["kind"]), tuple(map(str, each["levels"])), bool(each["missing"]))
+            for each in content["features"]
         )
+        numeric = tuple(NumericColumn(int(feature), bool(missing_left)) for feature, missing_left in content["numeric"])
+        sets = tuple(SetColumn(int(feature), int(categories)) for feature, categories in content["sets"])
+        secret, exponent = bytes.fromhex(content["comparisons"]), int(content["exponent"])
+        fits = len(numeric) == layout.numeric and tuple(column.domain for column in sets) == layout.domains
+        used = [*(column.feature for column in numeric), *(column.feature for column in sets)]
+        known = all(0 <= feature < len(features) for feature in used) and all(c.categories > 0 for c in sets)
+        if not fits or not known or len(secret) != SECRET_BYTES or abs(exponent) > _MOST_EXPONENT:
+            raise ValueError
+        to_predictions(content["objective"], np.zeros((1, layout.outputs), dtype=np.float32))  # an objective we know
+        private = PrivateKey.checked(int(content["p"], 16), int(content["q"], 16))
+        comparisons = ComparisonKey(secret)
+        return cls(layout, features, numeric, sets, content["objective"], exponent, comparisons, private)

@@ -1,7 +1,7 @@
 """What model, queries and results of one user have in common, and their bytes. The prediction server knows all of it.
 
-A model's columns are pseudonymous: numbers that stand for a feature, and for numeric ones for the direction in which its missing
-values go. Numeric columns come first, then those of categories.
+A model's columns are pseudonymous: numbers that stand for a feature, and for numeric ones also for the direction in
+which its missing values go. Numeric columns come first, then those of categories.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,9 @@
 """Numbers as unsigned integers of the same order: what the comparison schemes encrypt.
 
-A float32 is a sign and a magnitude. With the sign flipped, or all bits of a negative number, its 32 bits are an unsigned
-integer that is smaller exactly where the number is. Both zeros get the code of 0.0, as they are equal. The codes of
-NaNs lie outside those of the infinities; two of them stand for a missing value, one below every number and one above.
+A float32 is a sign and a magnitude. With the sign flipped, or all bits of a negative number, its 32 bits are an
+unsigned integer that is smaller exactly where the number is. Both zeros get the code of 0.0, as they are equal. The
+codes of NaNs lie outside those of the infinities; two of them stand for a missing value, one below every number and one
+above.
 """
 
 from typing import Final

@@ -1,19 +1,23 @@
-"""Order-revealing encryption of Lewi and Wu [LW16, section 4]: a left ciphertext, from a query, is compared with a right
-one, of a threshold. Two right ciphertexts cannot be compared with each other.
+"""Order-revealing encryption of Lewi and Wu [LW16, section 4].
 
-A value of 32 bits is 4 blocks of 8. Under the prefix before it, a block with the value b stands at place P(b), for a
-pseudorandom permutation P of 256 places. The left ciphertext of x has, for each block, its place and a key F(prefix,
-place). The right ciphertext of y has a nonce r and, for each block, a table of 256 entries: at place P(b) the outcome of comparing b
-with y's block, 0, 1 or 2, plus H(F(prefix, P(b)), r) modulo 3. So of every table one entry can be read, and in the first block where x and
-y differ it tells which is smaller; before it, 0; of later ones, under prefixes that differ, none.
+A left ciphertext, from a query, is compared with a right one, of a threshold; two right ones cannot be compared with
+each other. A value of 32 bits is 4 blocks of 8. Under the prefix before it, a block with the value b stands at place
+P(b), for a pseudorandom permutation P of 256 places. The left ciphertext of x has, for each block, its place and a key
+F(prefix, place). The right ciphertext of y has a nonce r and, for each block, a table of 256 entries: at place P(b) the
+outcome of comparing b with y's block, 0, 1 or 2, plus H(F(prefix, P(b)), r) modulo 3. So of every table one entry can
+be read; in the first block where x and y differ it tells which is smaller, before that it is 0, and behind it, where
+prefixes differ, it says nothing.
 
-`membership_*` are their scheme for small domains [LW16, section 3] with another function in the table: whether a category is in a set.
+`membership_*` are their scheme for small domains [LW16, section 3] with another function in the table: whether a
+category is in a set.
 
-Instances: F and the order behind P are AES-256 under keys of their own, columns are told apart by their number in the
-input. H is TMMO [GKWY20, section 7.4]: H(k, r) = f(f(k) + r) + f(k), + bitwise, with AES-128 under a public key for the permutation f.
+Instances: F and the order behind P are AES-256 under keys of their own; columns are told apart by their number in the
+input. H is TMMO [GKWY20, section 7.4]: H(k, r) = f(f(k) + r) + f(k), + bitwise, with AES-128 under a public key for f.
+Page: docs/protocols/ore.md.
 
 [LW16]: K. Lewi, D. Wu, "Order-revealing encryption: new constructions, applications, and lower bounds", CCS 2016
-[GKWY20]: C. Guo, J. Katz, X. Wang, Y. Yu, "Efficient and secure multiparty computation from fixed-key block ciphers", IEEE S&P 2020
+[GKWY20]: C. Guo, J. Katz, X. Wang, Y. Yu, "Efficient and secure multiparty computation from fixed-key block ciphers",
+IEEE S&P 2020
 """
 
 from dataclasses import dataclass
@@ -38,6 +42,8 @@ NONCE_BYTES: Final = 16
 SMALLER: Final = 1
 EQUAL: Final = 0
 LARGER: Final = 2
+
+_ENTRY_SHIFTS: Final = np.array([0, 2, 4, 6], dtype=np.uint8)  # four entries to a byte
 
 _AES_BLOCK: Final = 16
 
@@ -156,7 +162,7 @@ class OrderRevealing:
                 own = blocks[some, number, np.newaxis]
                 outcome = np.where(standing[at] < own, SMALLER, np.where(standing[at] > own, LARGER, EQUAL))
                 entries = ((outcome + masks.astype(np.uint8)) % 3).astype(np.uint8).reshape(-1, TABLE_BYTES, 4)
-                tables[some, number] = entries[..., 0] | entries[..., 1] << 2 | entries[..., 2] << 4 | entries[..., 3] << 6
+                tables[some, number] = np.bitwise_or.reduce(entries << _ENTRY_SHIFTS, axis=-1)
         return RightCiphertexts(nonces, tables)
 
     def membership_left(self, column: int, codes: Words32, domain: int) -> tuple[Octets, Words32]:
@@ -262,7 +268,7 @@ def _rank(order: Words64, values: Octets) -> Octets:
 def _inputs(use: int, *arguments: npt.ArrayLike) -> Octets:
     """Blocks of AES, uint8, shape (..., 16): column, block and use, prefix, index, 32 bits each."""
     column, block, prefix, index = np.broadcast_arrays(*(np.asarray(given, dtype=np.uint32) for given in arguments))
-    words = np.empty((*column.shape, 4), dtype="<u4")
+    words: Words32 = np.empty((*column.shape, 4), dtype="<u4")
     words[..., 0], words[..., 1], words[..., 2], words[..., 3] = column, block << 8 | use, prefix, index
     return words.view(np.uint8)
 
@@ -277,4 +283,5 @@ def _encrypted(key: bytes, blocks: Octets) -> Octets:
     out = np.empty(data.size + _AES_BLOCK, dtype=np.uint8)
     if data.size:
         Cipher(algorithms.AES(key), modes.ECB()).encryptor().update_into(data.data.cast("B"), out.data)
-    return out[: data.size].reshape(blocks.shape)
+    encrypted: Octets = out[: data.size].reshape(blocks.shape)
+    return encrypted

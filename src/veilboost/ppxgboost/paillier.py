@@ -43,12 +43,12 @@ class PublicKey:
 
     @property
     def ciphertext_bytes(self) -> int:
-        return -(-2 * self.n.bit_length() // 8)
+        return -(-2 * int(self.n.bit_length()) // 8)
 
     @property
     def plaintext_bits(self) -> int:
         """Plaintexts are integers of less than 2 to this, positive or negative."""
-        return self.n.bit_length() - 2
+        return int(self.n.bit_length()) - 2
 
     def check(self, ciphertexts: Sequence[mpz]) -> None:
         """Refuse numbers that no encryption can give.
@@ -128,7 +128,8 @@ class PrivateKey:
         else:
             modulo_q, modulus = _plaintexts(ciphertexts, self.q, self.p), self.public.n
             inverse = gmpy2.invert(self.p, self.q)
-            found = [m_p + self.p * ((m_q - m_p) * inverse % self.q) for m_p, m_q in zip(modulo_p, modulo_q, strict=True)]
+            both = zip(modulo_p, modulo_q, strict=True)
+            found = [at_p + self.p * ((at_q - at_p) * inverse % self.q) for at_p, at_q in both]
         centred = [int(m - modulus if 2 * m > modulus else m) for m in found]
         if any(abs(m) >> bits for m in centred):
             raise CiphertextError("the result was made under another key, or is damaged")
@@ -136,7 +137,7 @@ class PrivateKey:
 
 
 def _plaintexts(ciphertexts: Sequence[mpz], prime: mpz, other: mpz) -> list[mpz]:
-    """Plaintexts modulo one of the primes: c^(p-1) = 1 + (p - 1) m n modulo p^2, r^n having an order that divides p - 1."""
+    """Plaintexts modulo p: c^(p-1) = 1 + (p - 1) m n modulo p^2, since the order of r^n divides p - 1."""
     square = prime * prime
     scale = gmpy2.invert(-other, prime)  # 1 / ((p - 1) n / p) modulo p
     powers = gmpy2.powmod_base_list([number % square for number in ciphertexts], prime - 1, square)

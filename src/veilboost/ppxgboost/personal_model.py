@@ -1,7 +1,7 @@
 """A plaintext model in encrypted pieces: what the proxy does for one user.
 
-Every piece is under fresh keys: names become pseudonyms, thresholds and sets of categories comparison ciphertexts, leaves
-Paillier ciphertexts with the base score in the first tree. The shape of the trees stays as it is.
+Every piece is under fresh keys: names become pseudonyms, thresholds and sets of categories comparison ciphertexts,
+leaves Paillier ciphertexts with the base score in the first tree. The shape of the trees stays as it is.
 """
 
 import hmac
@@ -69,7 +69,8 @@ class Columns:
             return hmac.digest(key, _name(plain, column), "sha256")[:PSEUDONYM_BYTES]
 
         ordered = sorted(numeric, key=pseudonym), sorted(sets, key=pseudonym)
-        return cls(tuple(ordered[0]), tuple(ordered[1]), tuple(pseudonym(c) for c in (*ordered[0], *ordered[1])))
+        pseudonyms = (*map(pseudonym, ordered[0]), *map(pseudonym, ordered[1]))
+        return cls(tuple(ordered[0]), tuple(ordered[1]), pseudonyms)
 
     def number(self, tree: Tree, node: int) -> int:
         """The number of the column that an inner node asks for."""
@@ -129,8 +130,8 @@ def _structure(trees: Sequence[Tree], columns: Columns, parts: Sequence[int]) ->
         left.append(np.where(tree.leaf, -1, tree.left + root))
         right.append(np.where(tree.leaf, -1, tree.right + root))
         column.append([0 if tree.leaf[node] else columns.number(tree, node) for node in range(tree.n_nodes)])
-    joined = (np.concatenate(each).astype(np.int32) for each in (left, right, column))
-    return Trees(roots.astype(np.int32), *joined, np.array(parts, dtype=np.int32))
+    nodes = [np.concatenate(each).astype(np.int32) for each in (left, right, column)]
+    return Trees(roots.astype(np.int32), nodes[0], nodes[1], nodes[2], np.array(parts, dtype=np.int32))
 
 
 def _inner(trees: Sequence[Tree], of_sets: bool) -> Iterator[tuple[Tree, int]]:
@@ -179,7 +180,7 @@ def _sets(
 def _plaintexts(
     trees: Sequence[Tree], outputs: Sequence[int], plain: ScoringModel, exponent: int, key: PublicKey
 ) -> Iterator[int]:
-    """What is encrypted of every leaf: its weight in the slot of its class; in the first tree of a part all base scores too."""
+    """What is encrypted of every leaf: its weight in its class's slot, and in a part's first tree all base scores."""
     per_part = slots.slots_of(key.plaintext_bits)
     bases = [slots.to_fixed(float(base), exponent) for base in plain.base_margins]
     begun: set[int] = set()

@@ -14,8 +14,8 @@ from gmpy2 import mpz
 #: How many bits p has more than its large factor; numbers of this size are factored by trial division.
 _COFACTOR_BITS = 32
 
-#: GMP's test: Baillie-PSW, which no known composite passes, then 16 rounds of Miller-Rabin. Random composites of 1000 bits
-#: and more pass these with less than 2^-100 (Damgard, Landrock, Pomerance, Mathematics of Computation 61, 1993).
+#: GMP's test: Baillie-PSW, which no known composite passes, then 16 rounds of Miller-Rabin. Random composites of 1000
+#: bits and more pass these with less than 2^-100 (Damgard, Landrock, Pomerance, Mathematics of Computation 61, 1993).
 _ROUNDS = 24 + 16
 
 

@@ -1,21 +1,19 @@
-"""The proxy: in a trusted environment it turns a plaintext model into one user's encrypted model and that user's keys."""
+"""The proxy: in a trusted environment it makes a plaintext model one user's encrypted model and that user's keys."""
 
 from dataclasses import dataclass
 from secrets import token_bytes
-from typing import Any, Final
+from typing import Any
 
 from veilboost.errors import InputError
 from veilboost.mpc.prg import derive_key
 from veilboost.ppxgboost import slots
 from veilboost.ppxgboost.columns import NumericColumn, SetColumn
 from veilboost.ppxgboost.encrypted_model import EncryptedModel
-from veilboost.ppxgboost.keys import ComparisonKey, UserKeys
+from veilboost.ppxgboost.keys import SECRET_BYTES, ComparisonKey, UserKeys
 from veilboost.ppxgboost.layout import KEY_ID_BYTES, SCHEMES, Layout, Scheme
 from veilboost.ppxgboost.paillier import DEFAULT_BITS, Encryptor
 from veilboost.ppxgboost.personal_model import Columns, encrypt_model, largest_sum
 from veilboost.trees.scoring import read_scoring_model
-
-_SECRET_BYTES: Final = 32
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class Proxy:
         """
         plain = read_scoring_model(model, iteration_range=iteration_range)
         encryptor = Encryptor.generate(self.key_bits)
-        secret = token_bytes(_SECRET_BYTES)
+        secret = token_bytes(SECRET_BYTES)
         comparisons = ComparisonKey(derive_key(secret, b"comparison key"))
         exponent = slots.choose_exponent(largest_sum(plain))
         columns = Columns.of(plain, derive_key(secret, b"names"))
@@ -84,7 +82,7 @@ class Proxy:
             plain.outputs,
         )
         encrypted = encrypt_model(plain, columns, layout, comparisons, exponent, encryptor)
-        used = sorted({column.feature for column in (*columns.numeric, *columns.sets)})
+        used = sorted({column.feature for column in columns.numeric} | {column.feature for column in columns.sets})
         number = {feature: at for at, feature in enumerate(used)}
         keys = UserKeys(
             layout,

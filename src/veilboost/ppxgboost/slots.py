@@ -1,7 +1,8 @@
 """Real numbers as integers, several to a plaintext: what Paillier's encryption adds up.
 
-A margin is the sum of one leaf of each tree. Leaves become integers on one power of two as scale, so that sums are exact;
-each class has a slot of 64 bits of its own, and sums of a slot stay below 2^63 in magnitude, so slots never run over.
+A margin is the sum of one leaf of each tree. Leaves become integers on one power of two as scale, so that sums are
+exact; each class has a slot of 64 bits of its own, and sums of a slot stay below 2^63 in magnitude, so slots never run
+over.
 """
 
 import math

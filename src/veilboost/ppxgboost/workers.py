@@ -30,7 +30,8 @@ def evaluate(model: bytes, queries: Sequence[bytes]) -> list[bytes]:
 
 def _run(model: bytes, query: bytes) -> bytes:
     job = _LENGTH.pack(len(model)) + model + query
-    done = subprocess.run([sys.executable, "-m", "veilboost.ppxgboost.workers"], input=job, capture_output=True, check=False)
+    command = [sys.executable, "-m", "veilboost.ppxgboost.workers"]
+    done = subprocess.run(command, input=job, capture_output=True, check=False)
     if done.returncode:
         raise VeilboostError(
             f"a process that evaluated part of the query ended with status {done.returncode}: "

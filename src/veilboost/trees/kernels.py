@@ -68,9 +68,7 @@ class Forest(NamedTuple):
     default_left: npt.NDArray[np.bool_]
 
 
-@compiled(
-    types.boolean(types.float32, types.float32, types.int32, types.int32, _codes, types.boolean), inline="always"
-)
+@compiled(types.boolean(types.float32, types.float32, types.int32, types.int32, _codes, types.boolean), inline="always")
 def goes_left(
     value: np.float32, threshold: np.float32, first: int, last: int, codes: Int32, default_left: bool
 ) -> bool:
