@@ -1,0 +1,1 @@
+"""Encrypted prediction: personal encrypted models, encrypted queries."""
