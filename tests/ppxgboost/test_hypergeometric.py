@@ -165,7 +165,7 @@ def test_float_bounds_are_right_far_below_the_margin(point: tuple[int, int, int,
 
 
 def test_float_decides_nearly_always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At this size of encryption it is undecided about once in 10^6 proposals."""
+    """At this size it is undecided less than once in 10^5 proposals."""
     asked = []
     exact = hypergeometric._is_accepted
     monkeypatch.setattr(hypergeometric, "_is_accepted", lambda *given: asked.append(1) or exact(*given))

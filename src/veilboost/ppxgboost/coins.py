@@ -3,7 +3,7 @@
 Block number i of branch b is BLAKE2b [RFC7693] of context, b and i under the key, 64 bytes; b and i take four bytes
 each, big endian, so no two triples share an input. Branch 0 is the coins themselves. Keyed BLAKE2b is a pseudorandom
 function if its compression function is one [LMN16]; then the coins of all contexts and branches look independent and
-uniform to whoever lacks the key. This is TapeGen of Boldyreva and others (EUROCRYPT 2009, section 4).
+uniform to whoever lacks the key. This is TapeGen of Boldyreva and others (EUROCRYPT 2009).
 
 Draws take the low bits first: the block is read as a little-endian number, and the next block goes above what is left.
 

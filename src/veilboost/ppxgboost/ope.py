@@ -6,7 +6,7 @@ have their images in the lower half of a range interval R is hypergeometric, and
 independent. So a search that halves R draws one number per step, from coins bound to D and R, until D has one number
 left; its image is uniform in R.
 
-[BCLO09]: https://ia.cr/2012/624, EUROCRYPT 2009 (scheme and proof: algorithms Enc, Dec; theorem 3)
+[BCLO09]: https://ia.cr/2012/624, EUROCRYPT 2009 (the scheme, with its proof)
 [BCO11]: https://ia.cr/2012/625, CRYPTO 2011 (what it leaks)
 """
 
