@@ -1,15 +1,9 @@
-"""The sampler meets the hypergeometric law exactly: its proof's inequalities, an independent twin, and statistics.
-
-All keys are fixed, so nothing here fails by chance; thresholds say how often a correct sampler would fail under
-fresh keys. The proof is in the module's docstring.
-"""
+"""The sampler is exact: the inequalities of its proof (in the module's docstring), and a twin made of fractions."""
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
-from functools import cache
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -19,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from tests.ppxgboost.urns import REAL, coins_of
 
 from veilboost.errors import InputError
 from veilboost.ppxgboost import hypergeometric
@@ -27,37 +21,7 @@ from veilboost.ppxgboost.coins import Coins
 from veilboost.ppxgboost.hypergeometric import HALVES, sample
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "ope.json").read_text(encoding="utf-8"))
-KEY = bytes(range(32))
-#: A correct sampler is below it once in a million keys.
-DOUBT = 1e-6
 SCALE, WEIGHTS, STEPS = hypergeometric._SCALE, hypergeometric._WEIGHTS, hypergeometric._STEPS
-REAL = (2**64, 2**32, 2**63)
-
-
-def coins_of(number: int) -> Coins:
-    return Coins(KEY, b"test" + number.to_bytes(4, "big"))
-
-
-@cache
-def law(population: int, marked: int, draws: int) -> dict[int, float]:
-    """The probabilities, by the ratio of neighbours with 200 bits."""
-    mode = (marked + 1) * (draws + 1) // (population + 2)
-    low, high = max(0, draws + marked - population), min(marked, draws)
-    with gmpy2.context(precision=200):
-        heights = {mode: gmpy2.mpfr(1)}
-        for x in range(mode, high):
-            heights[x + 1] = heights[x] * (marked - x) * (draws - x) / (x + 1) / (population - marked - draws + x + 1)
-        for x in range(mode, low, -1):
-            heights[x - 1] = heights[x] * x * (population - marked - draws + x) / (marked - x + 1) / (draws - x + 1)
-        total = gmpy2.fsum(heights.values())
-        return {x: float(heights[x] / total) for x in range(low, high + 1)}
-
-
-def test_the_law_is_the_hypergeometric_one() -> None:
-    for population, marked, draws in [*small_parameters(9), (200, 90, 70)]:
-        for x, chance in law(population, marked, draws).items():
-            exact = Fraction(comb(marked, x) * comb(population - marked, draws - x), comb(population, draws))
-            assert chance == float(exact)
 
 
 def relative(population: int, marked: int, draws: int, origin: int, x: int) -> Fraction:
@@ -225,84 +189,14 @@ def twin(population: int, marked: int, draws: int, coins: Coins) -> int:
     raise AssertionError("nothing was accepted")
 
 
-@pytest.mark.parametrize(
-    "parameters",
-    [
-        (2, 1, 1),
-        (9, 4, 4),
-        (32, 8, 16),
-        (33, 16, 17),
-        (64, 3, 5),
-        (300, 40, 70),
-        (2000, 1000, 1000),
-        (2**41, 480, 2**40),
-        (5001, 2200, 2500),
-        (2**30, 3000, 2**29),
-        (10**6, 30, 999_000),
-        (4000, 1500, 100),
-    ],
-)
+SMALL = [(2, 1, 1), (9, 4, 4), (32, 8, 16), (33, 16, 17), (64, 3, 5), (300, 40, 70), (2000, 1000, 1000)]
+LARGE = [(2**41, 480, 2**40), (5001, 2200, 2500), (2**30, 3000, 2**29), (10**6, 30, 999_000), (4000, 1500, 100)]
+
+
+@pytest.mark.parametrize("parameters", SMALL + LARGE)
 def test_samples_are_those_of_a_twin_made_of_fractions(parameters: tuple[int, int, int]) -> None:
     numbers = range(40)
     assert [sample(*parameters, coins_of(i)) for i in numbers] == [twin(*parameters, coins_of(i)) for i in numbers]
-
-
-# Statistics.
-
-
-def p_value(parameters: tuple[int, int, int], count: int) -> float:
-    """Chi-square against the exact law, cells of fewer than 8 expected samples merged with their neighbours."""
-    counts = Counter(sample(*parameters, coins_of(number)) for number in range(count))
-    assert set(counts) <= set(law(*parameters))
-    observed, expected = [0.0], [0.0]
-    for x, chance in law(*parameters).items():
-        observed[-1], expected[-1] = observed[-1] + counts[x], expected[-1] + count * chance
-        if expected[-1] >= 8:
-            observed.append(0.0)
-            expected.append(0.0)
-    for cells in (observed, expected):
-        cells[-2:] = [sum(cells[-2:])]
-    return float(stats.chisquare(observed, np.array(expected) * (sum(observed) / sum(expected))).pvalue)
-
-
-CHI_SQUARE = {
-    "halves": [(10, 4, 5), (32, 8, 16), (33, 20, 17), (200, 100, 100), (5000, 900, 2500), (2**20, 64, 2**19)],
-    "blocks": [(6000, 2500, 3000), (20_000, 5000, 10_000), (8, 3, 2), (50, 20, 11), (700, 30, 333), (400, 390, 60)],
-}
-
-
-@pytest.mark.parametrize("parameters", CHI_SQUARE["halves"] + CHI_SQUARE["blocks"])
-def test_frequencies_are_the_laws(parameters: tuple[int, int, int]) -> None:
-    assert p_value(parameters, 10_000) > DOUBT
-
-
-def test_chi_square_notices_missing_rejection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Negative control: every proposal kept, which bends the law by 4 % at most places."""
-    monkeypatch.setattr(hypergeometric, "_bounds", lambda *given: (1e9, 1e9))
-    assert p_value((20_000, 5000, 10_000), 4000) < DOUBT
-
-
-def test_chi_square_notices_binomial_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Negative control: drawing with replacement."""
-    monkeypatch.setattr(hypergeometric, "_is_below", lambda *given: True)
-    assert p_value((200, 100, 100), 4000) < DOUBT
-
-
-@pytest.mark.parametrize("parameters", [REAL, (2**50, 2**18, 2**49), (2**45 - 1, 2**13 + 3, 2**44)])
-def test_law_at_the_sizes_of_encryption(parameters: tuple[int, int, int]) -> None:
-    """Mean, variance and distance from the normal law, of which the exact one is within 1e-4 here; low bits uniform."""
-    population, marked, draws = parameters
-    count = 40_000
-    samples = np.array([sample(*parameters, coins_of(number)) for number in range(count)])
-    mean = Fraction(marked * draws, population)
-    variance = mean * (1 - Fraction(marked, population)) * Fraction(population - draws, population - 1)
-    normal = (samples - float(mean)) / float(variance) ** 0.5
-    assert abs(normal.mean()) * count**0.5 < stats.norm.isf(DOUBT / 2)
-    assert abs((normal**2).mean() - 1) * (count / 2) ** 0.5 < stats.norm.isf(DOUBT / 2)
-    # A place is spread over its width, so that the law is continuous.
-    spread = np.array([coins_of(number + count).bits(32) for number in range(count)]) / 2**32 - 0.5
-    assert stats.kstest(normal + spread / float(variance) ** 0.5, "norm").pvalue > DOUBT
-    assert stats.chisquare(np.bincount(samples % 16, minlength=16)).pvalue > DOUBT
 
 
 # Edges and known answers.

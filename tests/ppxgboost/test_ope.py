@@ -17,7 +17,7 @@ from scipy import stats
 from tests.strategies import FEW, QUICK
 
 from veilboost.errors import CiphertextError, InputError
-from veilboost.ppxgboost import ope
+from veilboost.ppxgboost import hypergeometric, ope
 from veilboost.ppxgboost.ope import OrderPreserving
 
 Codes = npt.NDArray[np.uint32]
@@ -211,6 +211,13 @@ def test_known_answers(case: dict[str, Any]) -> None:
     values = np.array(case["values"], dtype=np.uint32)
     assert [str(image) for image in scheme_of(case).encrypt(values).tolist()] == case["ciphertexts"]
     assert [scheme_of(case).decrypt(int(image)) for image in case["ciphertexts"]] == case["values"]
+
+
+@pytest.mark.parametrize("case", VECTORS["ope"])
+def test_known_answers_without_float64(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which float64 never decides has the same ciphertexts."""
+    monkeypatch.setattr(hypergeometric, "_bounds", lambda *given: (0.0, 1e9))
+    test_known_answers(case)
 
 
 @pytest.mark.parametrize("case", VECTORS["no_ciphertexts"])
