@@ -21,6 +21,7 @@ from environment import environment
 
 from veilboost.ppxgboost.coins import Coins
 from veilboost.ppxgboost.ope import OrderPreserving
+from veilboost.ppxgboost.order_codes import to_codes
 
 #: How many values there are from one whole number to the next; everybody knows it.
 COLUMNS = {"age": 1, "trestbps": 1, "chol": 1, "thalch": 1, "oldpeak": 10, "ca": 1}
@@ -29,12 +30,6 @@ SHOWN = ("values", "leading_bits_mean", "leading_bits_median", "bits_by_distance
 SHOWN += ("relative_error_95", "found_by_rounding")
 
 Codes = npt.NDArray[np.uint32]
-
-
-def to_codes(values: npt.NDArray[np.float32]) -> Codes:
-    """Numbers in the order of the floats: negative ones with all bits turned, others with the sign turned."""
-    bits = (values + np.float32(0)).view(np.uint32)  # -0 becomes 0
-    return np.where(bits & HALF, ~bits, bits | HALF)
 
 
 def to_floats(codes: Codes) -> npt.NDArray[np.float32]:

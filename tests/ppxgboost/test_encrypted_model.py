@@ -9,7 +9,7 @@ from gmpy2 import mpz
 from tests.ppxgboost.models import KEY_BITS, SITES, issued, patients
 
 from veilboost.errors import CiphertextError
-from veilboost.ppxgboost import EncryptedModel, Proxy, encrypted_model
+from veilboost.ppxgboost import EncryptedModel, Proxy, comparisons, encrypted_model
 from veilboost.trees.scoring import read_scoring_model
 
 SCHEMES = ["ore", "ope"]
@@ -94,6 +94,16 @@ def test_processes_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encrypted_model, "_WORTH_PROCESSES", 1)
     for processes in (2, 3, 9):
         assert case.encrypted.evaluate(query, processes=processes) == alone
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_many_rows_are_encrypted_on_all_cores(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = issued(scheme)
+    alone = case.keys.encrypt_query(case.rows)
+    monkeypatch.setattr(comparisons, "_WORTH_THREADS", 1)
+    monkeypatch.setattr(comparisons, "_WORTH_PROCESSES", 1)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    assert case.keys.encrypt_query(case.rows) == alone
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -11,7 +11,6 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Final
 
-import gmpy2
 import numpy as np
 import numpy.typing as npt
 from gmpy2 import mpz
@@ -20,6 +19,7 @@ from veilboost.ppxgboost import kernels, ore, slots, wire, workers
 from veilboost.ppxgboost.layout import Layout, Query
 from veilboost.ppxgboost.paillier import LEAST_BITS, MOST_BITS, PublicKey
 from veilboost.ppxgboost.structure import Trees
+from veilboost.ppxgboost.sums import LeafSums
 
 Int32 = npt.NDArray[np.int32]
 Octets = npt.NDArray[np.uint8]
@@ -103,10 +103,12 @@ class EncryptedModel:
         """Ciphertexts of the result, in the order of `Layout.read_result`."""
         reached = self._leaves_reached(query)
         parts = self.layout.parts(self.key)
-        sums = [self._products(reached[:, self.trees.part == part]) for part in range(parts)]
+        if query.rows == 1 and parts == 1:
+            return [self._sums.of_row(reached[0].tolist())]
+        results = [self._sums.of_rows(reached[:, self.trees.part == part]) for part in range(parts)]
         if parts > 1:
-            return [number for row in zip(*sums, strict=True) for number in row]
-        return self._shared(sums[0], self.layout.rows_together(self.key))
+            return [number for row in zip(*results, strict=True) for number in row]
+        return self._shared(results[0])
 
     def _leaves_reached(self, query: Query) -> Int32:
         """Numbers of leaves, int32, shape (rows, trees)."""
@@ -125,43 +127,21 @@ class EncryptedModel:
                 kernels.walk_revealing(*walked, self.thresholds.tables, hashes, places, *sets, reached[row])
         return reached
 
-    def _products(self, reached: Int32) -> list[mpz]:
-        """The encrypted sum of each row's leaves.
-
-        Trees are joined two by two; rows that reach the same pair of leaves share its product.
-        """
-        modulus = self.key.n_squared
-        if len(reached) == 1:
-            product = mpz(1)
-            for leaf in reached[0].tolist():
-                product = product * self.leaves[leaf] % modulus
-            return [product]
-        joined: list[tuple[list[mpz], npt.NDArray[np.int64]]] = []
-        for tree in reached.T:
-            different, which = np.unique(tree, return_inverse=True)
-            joined.append(([self.leaves[leaf] for leaf in different.tolist()], which))
-        while len(joined) > 1:
-            pairs = []
-            for (first, at_first), (second, at_second) in zip(joined[::2], joined[1::2], strict=False):
-                width = len(second)
-                different, which = np.unique(at_first * width + at_second, return_inverse=True)
-                products = [first[pair // width] * second[pair % width] % modulus for pair in different.tolist()]
-                pairs.append((products, which))
-            joined = pairs + joined[len(joined) - len(joined) % 2 :]
-        sums, which = joined[0]
-        return [sums[number] for number in which.tolist()]
-
-    def _shared(self, sums: Sequence[mpz], together: int) -> list[mpz]:
+    def _shared(self, results: Sequence[mpz]) -> list[mpz]:
         """Results of several rows in slots of one ciphertext, the first row in the lowest."""
-        modulus = self.key.n_squared
-        shift = mpz(1) << (slots.SLOT_BITS * self.layout.outputs)
+        together = self.layout.rows_together(self.key)
         found = []
-        for start in range(0, len(sums), together):
-            *others, shared = sums[start : start + together]
-            for number in reversed(others):
-                shared = gmpy2.powmod(shared, shift, modulus) * number % modulus
+        for start in range(0, len(results), together):
+            *others, shared = results[start : start + together]
+            for result in reversed(others):
+                shifted = self._sums.shifted(shared, slots.SLOT_BITS * self.layout.outputs)
+                shared = shifted * result % self.key.n_squared
             found.append(shared)
         return found
+
+    @cached_property
+    def _sums(self) -> LeafSums:
+        return LeafSums(self.key, self.leaves)
 
     @cached_property
     def _inner_columns(self) -> Int32:

@@ -4,7 +4,7 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -12,46 +12,18 @@ import numpy.typing as npt
 from gmpy2 import mpz
 
 from veilboost.errors import CiphertextError, InputError, ModelError
-from veilboost.mpc.prg import derive_key
 from veilboost.ppxgboost import ore, passphrase, slots, wire
 from veilboost.ppxgboost.columns import NumericColumn, SetColumn, read_values
+from veilboost.ppxgboost.comparisons import SECRET_BYTES, ComparisonKey
 from veilboost.ppxgboost.layout import MOST_ROWS, Layout, Query
-from veilboost.ppxgboost.ope import OrderPreserving
 from veilboost.ppxgboost.paillier import PrivateKey
 from veilboost.tables.schema import Feature, Kind
 from veilboost.trees.scoring import to_predictions
-
-SECRET_BYTES: Final = 32  # of the key of comparisons
 
 _MOST_EXPONENT: Final = 1024  # of float64
 
 #: So many ciphertexts, some tenth of a second's work, are worth a thread each.
 _WORTH_THREADS: Final = 32
-
-
-@dataclass(frozen=True, eq=False)
-class ComparisonKey:
-    """The secret under which thresholds and queries are encrypted; 32 bytes, proxy and user have it."""
-
-    secret: bytes
-
-    def __repr__(self) -> str:
-        return "ComparisonKey(redacted)"
-
-    @cached_property
-    def revealing(self) -> ore.OrderRevealing:
-        return ore.OrderRevealing(derive_key(self.secret, b"comparisons"))
-
-    @cached_property
-    def _preserving(self) -> dict[int, OrderPreserving]:
-        return {}
-
-    def preserving(self, column: int) -> OrderPreserving:
-        """The order-preserving scheme of one column, under a key of its own."""
-        if column not in self._preserving:
-            key = derive_key(self.secret, b"order of column %d" % column)
-            self._preserving[column] = OrderPreserving(key)
-        return self._preserving[column]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,11 +83,8 @@ class UserKeys:
             set_keys[:, number], set_places[:, number] = encrypted
         preserved = np.empty((len(rows), 0), dtype=np.uint64)
         if self.layout.scheme == "ope":
-            preserved = np.empty(codes.shape, dtype=np.uint64)
-            for number in range(codes.shape[1]):
-                preserved[:, number] = self.comparisons.preserving(number).encrypt(codes[:, number])
-            codes = codes[:, :0]
-        left = self.comparisons.revealing.left(np.arange(codes.shape[1], dtype=np.uint32), codes)
+            preserved, codes = self.comparisons.preserve(codes), codes[:, :0]
+        left = self.comparisons.left(codes)
         return self.layout.write_query(Query(preserved, left, set_keys, set_places))
 
     def decrypt(self, result: bytes, output_margin: bool = False) -> npt.NDArray[Any]:

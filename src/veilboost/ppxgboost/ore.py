@@ -262,7 +262,8 @@ def _rank(order: Words64, values: Octets) -> Octets:
     """The place of one value among the random numbers of all; order (..., PLACES), values (...)."""
     own = np.take_along_axis(order, values[..., np.newaxis].astype(np.int64), axis=-1)
     ties_before = (order == own) & (np.arange(PLACES) < values[..., np.newaxis])
-    return ((order < own) | ties_before).sum(axis=-1).astype(np.uint8)
+    places: Octets = ((order < own) | ties_before).sum(axis=-1).astype(np.uint8)
+    return places
 
 
 def _inputs(use: int, *arguments: npt.ArrayLike) -> Octets:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from veilboost.errors import ModelError
 from veilboost.ppxgboost import ore, slots
 from veilboost.ppxgboost.columns import NumericColumn, SetColumn
+from veilboost.ppxgboost.comparisons import ComparisonKey
 from veilboost.ppxgboost.encrypted_model import PSEUDONYM_BYTES, EncryptedModel
-from veilboost.ppxgboost.keys import ComparisonKey
 from veilboost.ppxgboost.layout import MOST_CATEGORIES, Layout
 from veilboost.ppxgboost.order_codes import to_codes
 from veilboost.ppxgboost.paillier import Encryptor, PublicKey

@@ -8,8 +8,9 @@ from veilboost.errors import InputError
 from veilboost.mpc.prg import derive_key
 from veilboost.ppxgboost import slots
 from veilboost.ppxgboost.columns import NumericColumn, SetColumn
+from veilboost.ppxgboost.comparisons import SECRET_BYTES, ComparisonKey
 from veilboost.ppxgboost.encrypted_model import EncryptedModel
-from veilboost.ppxgboost.keys import SECRET_BYTES, ComparisonKey, UserKeys
+from veilboost.ppxgboost.keys import UserKeys
 from veilboost.ppxgboost.layout import KEY_ID_BYTES, SCHEMES, Layout, Scheme
 from veilboost.ppxgboost.paillier import DEFAULT_BITS, Encryptor
 from veilboost.ppxgboost.personal_model import Columns, encrypt_model, largest_sum
