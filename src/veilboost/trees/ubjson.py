@@ -1,8 +1,8 @@
 """Reads Universal Binary JSON, the format of XGBoost's .ubj model files.
 
-Format: https://ubjson.org, draft 12. Numbers are big-endian; a container may state the type of its items (`$`) and their
-count (`#`). A file may come from anywhere: a size is compared with the bytes that are left before memory is set aside
-for it, and nesting is bounded.
+Format: https://ubjson.org, draft 12. Numbers are big-endian; a container may state the type of its items (`$`) and
+their count (`#`). A file may come from anywhere: a size is compared with the bytes that are left before memory is set
+aside for it, and nesting is bounded.
 """
 
 from typing import Any, Final
