@@ -24,7 +24,7 @@ import xgboost
 from environment import environment
 
 from veilboost.ppxgboost.columns import NumericColumn
-from veilboost.trees.scoring import read_scoring_model
+from veilboost.trees.scoring_file import read_scoring_model
 
 Words32 = npt.NDArray[np.uint32]
 NUMERIC = ["age", "trestbps", "chol", "thalch", "oldpeak", "ca"]

@@ -114,8 +114,8 @@ def measure(booster: xgboost.Booster, values: npt.NDArray[np.float32], scheme: s
 
 def as_table(results: list[dict[str, Any]]) -> str:
     lines = [
-        "| scheme | splits | personalise, s | encrypt a query, ms | evaluate, ms | decrypt, ms | model, MB | query, bytes "
-        "| result, bytes | largest difference of margins |",
+        "| scheme | splits | personalise, s | encrypt a query, ms | evaluate, ms | decrypt, ms | model, MB "
+        "| query, bytes | result, bytes | largest difference of margins |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for one in results:
@@ -134,8 +134,9 @@ def as_table(results: list[dict[str, Any]]) -> str:
     for one in results:
         batch = one["batch"]
         lines.append(
-            f"| `{one['scheme']}` | {batch['rows']:,} | {batch['encrypt_seconds']:.1f} | {batch['evaluate_seconds']:.1f} "
-            f"| {batch['decrypt_seconds']:.1f} | {batch['query_bytes'] / 1e6:.1f} | {batch['result_bytes'] / 1e6:.2f} |"
+            f"| `{one['scheme']}` | {batch['rows']:,} | {batch['encrypt_seconds']:.1f} "
+            f"| {batch['evaluate_seconds']:.1f} | {batch['decrypt_seconds']:.1f} "
+            f"| {batch['query_bytes'] / 1e6:.1f} | {batch['result_bytes'] / 1e6:.2f} |"
         )
     return "\n".join(lines)
 

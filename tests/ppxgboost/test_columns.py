@@ -108,3 +108,8 @@ def test_domains_have_room(categories: int) -> None:
     column = SetColumn(0, categories)
     assert categories + 2 <= column.domain <= 2 * (categories + 2)
     assert column.domain & (column.domain - 1) == 0
+
+
+def test_categories_whose_names_are_unknown_are_asked_for_by_number() -> None:
+    with pytest.raises(DataError, match="'code' must be the number of the category in training"):
+        read(code="basel")

@@ -109,6 +109,11 @@ def _number(value: Any, feature: Feature, where: str) -> np.float32:
         with np.errstate(over="ignore"):
             number = np.int64(value).astype(np.float32) if whole else np.float32(float(value))
     except (TypeError, ValueError, OverflowError):
+        if feature.categorical:
+            raise DataError(
+                f"{where}{feature.name!r} must be the number of the category in training, or None: the model file does "
+                "not have the names, or has names beyond ASCII, which XGBoost cuts short"
+            ) from None
         raise DataError(f"{where}{feature.name!r} must be a number, or None where it is not known") from None
     if np.isinf(number):
         raise DataError(f"{where}{feature.name!r} is infinite or too large for float32: give None if it is not known")

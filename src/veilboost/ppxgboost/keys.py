@@ -18,7 +18,7 @@ from veilboost.ppxgboost.comparisons import SECRET_BYTES, ComparisonKey
 from veilboost.ppxgboost.layout import MOST_ROWS, Layout, Query
 from veilboost.ppxgboost.paillier import PrivateKey
 from veilboost.tables.schema import Feature, Kind
-from veilboost.trees.scoring import to_predictions
+from veilboost.trees.links import to_predictions
 
 _MOST_EXPONENT: Final = 1024  # of float64
 

@@ -52,7 +52,7 @@ class Columns:
         numeric: set[NumericColumn] = set()
         categories: dict[int, int] = {}
         for tree in plain.trees:
-            for node in np.flatnonzero(~tree.leaf):
+            for node in np.flatnonzero(~tree.leaf).tolist():
                 feature = int(tree.feature[node])
                 if tree.categories.given[node]:
                     most = max(len(plain.features[feature].levels), int(max(tree.categories[node])) + 1)

@@ -14,7 +14,7 @@ from veilboost.ppxgboost.keys import UserKeys
 from veilboost.ppxgboost.layout import KEY_ID_BYTES, SCHEMES, Layout, Scheme
 from veilboost.ppxgboost.paillier import DEFAULT_BITS, Encryptor
 from veilboost.ppxgboost.personal_model import Columns, encrypt_model, largest_sum
-from veilboost.trees.scoring import read_scoring_model
+from veilboost.trees.scoring_file import read_scoring_model
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,9 @@ def read_features(
         As `count_features` gives it.
     by_category
         Shape (n_features,): which columns the trees split by categories, when the file may be from any XGBoost. Where
-        such a file has no feature_types, these are the categorical columns; and levels that cannot be told apart or
-        decoded are left out as unknown: from pandas, XGBoost 3.1 and 3.2 keep too few bytes of names beyond ASCII.
+        such a file has no feature_types, these are the categorical columns; and levels are left out as unknown if one
+        of them is beyond ASCII: of a pandas frame, XGBoost 3.1 and 3.2 keep too few bytes of these, and what is left
+        may look like other names. Files with `FEATURES_ATTRIBUTE` have all bytes.
     """
     foreign = by_category is not None
     names = list_of(learner.get("feature_names", []), "feature_names") or [f"f{i}" for i in range(n_features)]
@@ -71,7 +72,7 @@ def read_features(
     encodings = list_of(get(cats, "enc"), "cats.enc") if cats is not None else []
     if encodings and len(encodings) != n_features:
         raise ModelError("damaged: cats.enc does not have one entry per feature")
-    levels = [_levels(encoding, foreign) for encoding in encodings] or [()] * n_features
+    levels = [_levels(encoding, foreign and own is None) for encoding in encodings] or [()] * n_features
     return tuple(
         Feature(name, kind, texts if kind is Kind.CATEGORICAL else (), absent)
         for name, kind, texts, absent in zip(names, kinds, levels, missing, strict=True)
@@ -91,7 +92,7 @@ def _own_kinds(own: Any, kinds: list[Kind]) -> tuple[list[Kind], list[bool]]:
     return own_kinds, missing
 
 
-def _levels(encoding: object, foreign: bool) -> tuple[str, ...]:
+def _levels(encoding: object, only_ascii: bool) -> tuple[str, ...]:
     """Levels of one column in the order of their codes: byte strings behind one another, or numbers."""
     values = list_of(get(encoding, "values"), "cats.enc.values")
     if "offsets" not in cast(dict[str, Any], encoding):
@@ -103,9 +104,9 @@ def _levels(encoding: object, foreign: bool) -> tuple[str, ...]:
             raise ValueError
         levels = tuple(text[start:stop].decode() for start, stop in pairwise(offsets))
     except UnicodeDecodeError:
-        if foreign:
+        if only_ascii:
             return ()
         raise ModelError("damaged: cats.enc") from None
     except (ValueError, TypeError, OverflowError):
         raise ModelError("damaged: cats.enc") from None
-    return () if foreign and len(set(levels)) < len(levels) else levels
+    return () if only_ascii and not all(level.isascii() for level in levels) else levels
