@@ -23,7 +23,8 @@ import pandas as pd
 import xgboost
 from environment import environment
 
-from veilboost.ppxgboost.columns import NumericColumn
+from veilboost.ppxgboost.order_codes import to_codes
+from veilboost.ppxgboost.personal_model import Columns
 from veilboost.trees.scoring_file import read_scoring_model
 
 Words32 = npt.NDArray[np.uint32]
@@ -38,16 +39,13 @@ def columns() -> list[tuple[Words32, Words32, npt.NDArray[np.bool_]]]:
         {"objective": "binary:logistic", "max_depth": 6}, xgboost.DMatrix(values, label=table["disease"]), 100
     )
     model = read_scoring_model(booster)
-    thresholds: dict[NumericColumn, set[float]] = {}
-    for tree in model.trees:
-        for node in np.flatnonzero(~tree.leaf):
-            column = NumericColumn(int(tree.feature[node]), bool(tree.default_left[node]))
-            thresholds.setdefault(column, set()).add(float(tree.threshold[node]))
     found = []
-    for column, cuts in thresholds.items():
+    for column in Columns.of(model, bytes(32)).numeric:
+        asked = [tree.threshold[~tree.leaf & (tree.feature == column.feature)] for tree in model.trees]
+        left = [tree.default_left[~tree.leaf & (tree.feature == column.feature)] for tree in model.trees]
+        cuts = np.unique(np.concatenate(asked)[np.concatenate(left) == column.missing_left])
         cells = values.to_numpy()[:, column.feature]
-        codes = column.codes(np.array(sorted(cuts), dtype=np.float32))
-        found.append((codes, column.codes(cells), np.isnan(cells)))
+        found.append((to_codes(cuts), column.codes(cells), np.isnan(cells)))
     return found
 
 
@@ -65,7 +63,7 @@ def entropy(seen: Sequence[object]) -> float:
 def measure(queries: int) -> dict[str, Any]:
     """Means over the columns, weighted by nothing, and the parts of pairs over all columns together."""
     known = pairs = repeated = cells = 0
-    shared_bytes, bits, lone_missing, lone_present = [], [], [], []
+    shared_bytes, bits, lone_missing, lone_present, beyond_missing, beyond_present = [], [], [], [], [], []
     for cuts, asked, missing in columns():
         x, absent = asked[:queries], missing[:queries]
         position = np.searchsorted(cuts, x, side="right")  # thresholds at or below the value
@@ -81,6 +79,9 @@ def measure(queries: int) -> dict[str, Any]:
         alone = byte.max(axis=1) == 0
         lone_missing += alone[absent].tolist()
         lone_present += alone[~absent].tolist()
+        beyond = (position == 0) | (position == len(cuts))
+        beyond_missing += beyond[absent].tolist()
+        beyond_present += beyond[~absent].tolist()
     return {
         "queries": queries,
         "pairs_of_thresholds_in_known_order": known / pairs,
@@ -88,7 +89,9 @@ def measure(queries: int) -> dict[str, Any]:
         "bits_seen_of_a_value_mean": float(np.mean(bits)),
         "values_that_repeat_an_earlier_one": repeated / cells,
         "first_byte_differs_from_all_thresholds_missing": float(np.mean(lone_missing)) if lone_missing else None,
-        "first_byte_differs_from_all_thresholds_present": float(np.mean(lone_present)) if lone_present else None,
+        "first_byte_differs_from_all_thresholds_present": float(np.mean(lone_present)),
+        "beyond_all_thresholds_missing": float(np.mean(beyond_missing)) if beyond_missing else None,
+        "beyond_all_thresholds_present": float(np.mean(beyond_present)),
     }
 
 

@@ -89,9 +89,9 @@ def test_tables_in_every_form(tmp_path: Path) -> None:
 
 def test_codes_of_numbers() -> None:
     values = np.array([1.0, np.nan, -1.0], dtype=np.float32)
-    below = NumericColumn(0, missing_left=True).codes(values)
-    above = NumericColumn(0, missing_left=False).codes(values)
-    assert below[1] == 0 and above[1] == 2**32 - 1
+    below = NumericColumn(0, True, 5, 9).codes(values)
+    above = NumericColumn(0, False, 2**32 - 7, 2**32 - 1).codes(values)
+    assert 5 <= below[1] <= 9 and above[1] >= 2**32 - 7
     np.testing.assert_array_equal(below[[0, 2]], above[[0, 2]])
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilboost.ppxgboost.order_codes import MISSING_ABOVE, MISSING_BELOW, to_codes, with_missing
+from veilboost.ppxgboost.order_codes import missing_codes, to_codes, with_missing
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=True, allow_subnormal=True)
 
@@ -42,8 +42,23 @@ def test_zeros_are_equal_and_denormals_are_not() -> None:
     assert code(-tiny) < code(0.0) < code(tiny)
 
 
-def test_missing_values_lie_outside_all_numbers() -> None:
-    values = np.array([-np.inf, np.nan, np.inf], dtype=np.float32)
-    low, high = with_missing(values, MISSING_BELOW), with_missing(values, MISSING_ABOVE)
-    assert low[1] < low[0] and high[1] > high[2]
-    np.testing.assert_array_equal(low[[0, 2]], to_codes(values[[0, 2]]))
+@given(st.lists(FLOATS, min_size=1, max_size=20), st.booleans())
+def test_missing_values_lie_beyond_all_thresholds_and_are_drawn_anew(thresholds: list[float], below: bool) -> None:
+    cuts = to_codes(np.array(thresholds, dtype=np.float32))
+    first, last = missing_codes(cuts, below)
+    assert 0 <= first <= last < 2**32
+    values = np.full(64, np.nan, dtype=np.float32)
+    values[::8] = 1.5
+    codes = with_missing(values, first, last)
+    assert codes.dtype == np.uint32
+    np.testing.assert_array_equal(codes[::8], to_codes(values[::8]))
+    drawn = codes[np.isnan(values)].astype(np.int64)
+    assert first <= drawn.min() and drawn.max() <= last
+    assert drawn.max() < cuts.min() if below else drawn.min() > cuts.max()
+    assert last - first < 1000 or len(np.unique(drawn)) > 40
+
+
+def test_missing_codes_reach_about_as_far_as_thresholds_are_apart() -> None:
+    cuts = np.array([1000, 1100, 1300, 1300], dtype=np.uint32)
+    assert missing_codes(cuts, below=True) == (850, 999)
+    assert missing_codes(cuts, below=False) == (1301, 1450)

@@ -1,7 +1,7 @@
 """What a user's values become before they are encrypted: columns of codes.
 
 A numeric feature has up to two columns, one for nodes whose missing values go left and one for those whose go right, in
-which a missing value has the code below or above all numbers. A feature of categories has one; missing and unknown
+which a missing value has a code below or above all thresholds. A feature of categories has one; missing and unknown
 categories have places of their own.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from veilboost.errors import DataError
-from veilboost.ppxgboost.order_codes import MISSING_ABOVE, MISSING_BELOW, with_missing
+from veilboost.ppxgboost.order_codes import with_missing
 from veilboost.tables.schema import Feature, Kind
 from veilboost.tables.table import encode_frame
 from veilboost.trees.kernels import CATEGORY_LIMIT
@@ -26,14 +26,24 @@ _FLAG_WORDS: Final = {"true": 1.0, "t": 1.0, "yes": 1.0, "false": 0.0, "f": 0.0,
 
 @dataclass(frozen=True)
 class NumericColumn:
-    """A feature, by its number among the features of the keys, and where its missing values go."""
+    """A feature, by its number, and where its missing values go.
+
+    Attributes
+    ----------
+    feature
+        Among the features of the model, or in a user's keys among theirs.
+    missing_first, missing_last
+        Codes that missing values get, at random: all below or all above the thresholds of this column.
+    """
 
     feature: int
     missing_left: bool
+    missing_first: int
+    missing_last: int
 
     def codes(self, values: Float32) -> Words32:
         """uint32, of the shape of `values`."""
-        return with_missing(values, MISSING_BELOW if self.missing_left else MISSING_ABOVE)
+        return with_missing(values, self.missing_first, self.missing_last)
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ class UserKeys:
                 {"name": f.name, "kind": f.kind.value, "levels": list(f.levels), "missing": f.missing}
                 for f in self.features
             ],
-            "numeric": [[column.feature, column.missing_left] for column in self.numeric],
+            "numeric": [[c.feature, c.missing_left, c.missing_first, c.missing_last] for c in self.numeric],
             "sets": [[column.feature, column.categories] for column in self.sets],
             "objective": self.objective,
             "exponent": self.exponent,
@@ -179,12 +179,16 @@ class UserKeys:
             Feature(str(each["name"]), Kind(each["kind"]), tuple(map(str, each["levels"])), bool(each["missing"]))
             for each in content["features"]
         )
-        numeric = tuple(NumericColumn(int(feature), bool(missing_left)) for feature, missing_left in content["numeric"])
+        numeric = tuple(
+            NumericColumn(int(feature), bool(missing_left), int(first), int(last))
+            for feature, missing_left, first, last in content["numeric"]
+        )
         sets = tuple(SetColumn(int(feature), int(categories)) for feature, categories in content["sets"])
         secret, exponent = bytes.fromhex(content["comparisons"]), int(content["exponent"])
         fits = len(numeric) == layout.numeric and tuple(column.domain for column in sets) == layout.domains
         used = [*(column.feature for column in numeric), *(column.feature for column in sets)]
         known = all(0 <= feature < len(features) for feature in used) and all(c.categories > 0 for c in sets)
+        known = known and all(0 <= c.missing_first <= c.missing_last < 2**32 for c in numeric)
         if not fits or not known or len(secret) != SECRET_BYTES or abs(exponent) > _MOST_EXPONENT:
             raise ValueError
         to_predictions(content["objective"], np.zeros((1, layout.outputs), dtype=np.float32))  # an objective we know

@@ -18,7 +18,7 @@ from veilboost.ppxgboost.columns import NumericColumn, SetColumn
 from veilboost.ppxgboost.comparisons import ComparisonKey
 from veilboost.ppxgboost.encrypted_model import PSEUDONYM_BYTES, EncryptedModel
 from veilboost.ppxgboost.layout import MOST_CATEGORIES, Layout
-from veilboost.ppxgboost.order_codes import to_codes
+from veilboost.ppxgboost.order_codes import missing_codes, to_codes
 from veilboost.ppxgboost.paillier import Encryptor, PublicKey
 from veilboost.ppxgboost.structure import Trees
 from veilboost.trees.ensemble import Tree
@@ -49,7 +49,7 @@ class Columns:
     @classmethod
     def of(cls, plain: ScoringModel, key: bytes) -> "Columns":
         """All columns that nodes ask for, in the order of their pseudonyms, which is random."""
-        numeric: set[NumericColumn] = set()
+        thresholds: dict[tuple[int, bool], list[np.float32]] = {}
         categories: dict[int, int] = {}
         for tree in plain.trees:
             for node in np.flatnonzero(~tree.leaf).tolist():
@@ -58,7 +58,11 @@ class Columns:
                     most = max(len(plain.features[feature].levels), int(max(tree.categories[node])) + 1)
                     categories[feature] = max(categories.get(feature, 0), most)
                 else:
-                    numeric.add(NumericColumn(feature, bool(tree.default_left[node])))
+                    thresholds.setdefault((feature, bool(tree.default_left[node])), []).append(tree.threshold[node])
+        numeric = [
+            NumericColumn(feature, left, *missing_codes(to_codes(np.array(cuts, dtype=np.float32)), below=left))
+            for (feature, left), cuts in thresholds.items()
+        ]
         sets = [SetColumn(feature, count) for feature, count in categories.items()]
         for column in sets:
             if column.domain > MOST_CATEGORIES:
@@ -76,7 +80,8 @@ class Columns:
         """The number of the column that an inner node asks for."""
         feature = int(tree.feature[node])
         if not tree.categories.given[node]:
-            return self.numeric.index(NumericColumn(feature, bool(tree.default_left[node])))
+            left = bool(tree.default_left[node])
+            return next(at for at, c in enumerate(self.numeric) if (c.feature, c.missing_left) == (feature, left))
         return len(self.numeric) + next(at for at, column in enumerate(self.sets) if column.feature == feature)
 
     @property

@@ -1,13 +1,12 @@
 """The proxy: in a trusted environment it makes a plaintext model one user's encrypted model and that user's keys."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from secrets import token_bytes
 from typing import Any
 
 from veilboost.errors import InputError
 from veilboost.mpc.prg import derive_key
 from veilboost.ppxgboost import slots
-from veilboost.ppxgboost.columns import NumericColumn, SetColumn
 from veilboost.ppxgboost.comparisons import SECRET_BYTES, ComparisonKey
 from veilboost.ppxgboost.encrypted_model import EncryptedModel
 from veilboost.ppxgboost.keys import UserKeys
@@ -88,8 +87,8 @@ class Proxy:
         keys = UserKeys(
             layout,
             tuple(plain.features[feature] for feature in used),
-            tuple(NumericColumn(number[column.feature], column.missing_left) for column in columns.numeric),
-            tuple(SetColumn(number[column.feature], column.categories) for column in columns.sets),
+            tuple(replace(column, feature=number[column.feature]) for column in columns.numeric),
+            tuple(replace(column, feature=number[column.feature]) for column in columns.sets),
             plain.objective,
             exponent,
             comparisons,
