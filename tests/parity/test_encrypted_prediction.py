@@ -136,7 +136,8 @@ def test_real_data(name: str, scheme: str) -> None:
     positive = {"num": frame[label] != 0, "Status": frame[label] == "bad", "target": frame[label] != "-"}[label]
     frame = frame.drop(columns=[label, *({"id", "patient_id", "dataset"} & set(frame.columns))])
     texts = frame.select_dtypes(exclude="number").columns
-    frame = frame.astype({column: "category" for column in texts})
+    for column in texts:  # true and false too become texts
+        frame[column] = frame[column].astype(str).where(frame[column].notna()).astype("category")
     booster = xgboost.train(
         {"objective": "binary:logistic", "max_depth": 5},
         xgboost.DMatrix(frame, positive, enable_categorical=True),
