@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
 
 #: Outside modules that only these files may import.
 RESERVED = {
-    "numba": {"mpc/kernels.py", "trees/kernels.py"},
+    "numba": {"mpc/kernels.py", "trees/kernels.py", "ppxgboost/kernels.py"},
     "nvflare": {"federated/nvflare_app.py"},
     "numpy.random": {"trees/sampling.py"},  # sampling by a public seed; everything secret comes from mpc/prg.py
 }

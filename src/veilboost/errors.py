@@ -6,7 +6,8 @@
     |-- InputError            something the user gave is wrong: exit status 2, before any share is made
     |   |-- JobError          the job file: unknown key, bad value, contradiction
     |   |-- DataError         a table: wrong type, unknown category, missing column
-    |   `-- ModelError        a model file that is damaged or of a kind not supported
+    |   |-- ModelError        a model file that is damaged or of a kind not supported
+    |   `-- CiphertextError   bytes or numbers that are no ciphertexts of this key, or damaged
     |-- ParticipantError      another participant is the cause
     |   |-- PeerLost          it died, hung or cannot be reached
     |   |-- PeerMismatch      it runs another job, another version or another number of rows
@@ -36,6 +37,10 @@ class DataError(InputError):
 
 class ModelError(InputError):
     """A model file is damaged or of a kind that is not supported."""
+
+
+class CiphertextError(InputError):
+    """Bytes or numbers that are no ciphertexts of this key, or damaged."""
 
 
 class ParticipantError(VeilboostError):

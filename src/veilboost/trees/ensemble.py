@@ -4,28 +4,24 @@ A row goes left where `x < threshold` in float32, a missing value (NaN) goes by 
 categorical node the listed categories go right and every other, codes unknown in training included, left.
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from veilboost.errors import DataError
 from veilboost.tables.schema import Feature
 from veilboost.trees import kernels
 from veilboost.trees.category_sets import CategorySets
+from veilboost.trees.forest import add_margins, checked_values, forest_of, leaf_index, weights_of
 from veilboost.trees.objective import BaseScore, to_margins, to_prediction
 from veilboost.trees.parameters import Objective
 
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
-
-_ROWS_PER_TASK = 16_384
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,12 +223,11 @@ class Ensemble:
         DataError
             `values` has another number of columns.
         """
-        values = self._checked(values)
+        values = checked_values(values, len(self.features))
         base = to_margins(self.objective, self.base_score)
         margins = np.repeat(base[:, np.newaxis], len(values), axis=1)
         for output, forest in enumerate(self._forests):
-            weight = self._joined([tree.weight for tree in self.trees[output :: self.outputs]], np.float32)
-            self._in_chunks(partial(_add_margins, values, forest, weight, margins[output]), len(values))
+            add_margins(values, forest, weights_of(self.trees[output :: self.outputs]), margins[output])
         return np.ascontiguousarray(margins.T) if isinstance(self.base_score, tuple) else margins[0]
 
     def predict(self, values: npt.NDArray[Any]) -> Float32:
@@ -247,65 +242,12 @@ class Ensemble:
 
     def leaf_index(self, values: npt.NDArray[Any]) -> Int32:
         """The leaf of each row in each tree: node numbers, int32, shape (rows, trees); `values` as above."""
-        values = self._checked(values)
-        leaves = np.zeros((len(values), len(self.trees)), dtype=np.int32)
-        self._in_chunks(partial(_find_leaves, values, self._forest_of(self.trees), leaves), len(values))
-        return leaves
-
-    def _checked(self, values: npt.NDArray[Any]) -> Float32:
-        if values.ndim != 2 or values.shape[1] != len(self.features):
-            raise DataError(
-                f"the model has {len(self.features)} features, the table given has the shape {values.shape}: "
-                "give one column per feature, in the order of the model"
-            )
-        with np.errstate(over="ignore"):  # beyond float32 is infinity, as in XGBoost
-            return np.ascontiguousarray(values, dtype=np.float32)
+        return leaf_index(checked_values(values, len(self.features)), forest_of(self.trees))
 
     @cached_property
     def _forests(self) -> list[kernels.Forest]:
         """The trees of each output."""
-        return [self._forest_of(self.trees[output :: self.outputs]) for output in range(self.outputs)]
-
-    def _forest_of(self, trees: Sequence[Tree]) -> kernels.Forest:
-        """Trees behind one another, as the kernels want them."""
-        firsts = np.cumsum([0, *(len(tree.categories.codes) for tree in trees)])[:-1]
-        return kernels.Forest(
-            np.cumsum([0, *(tree.n_nodes for tree in trees)], dtype=np.int64)[:-1],
-            self._joined([tree.left for tree in trees], np.int32),
-            self._joined([tree.right for tree in trees], np.int32),
-            self._joined([tree.feature for tree in trees], np.int32),
-            self._joined([tree.threshold for tree in trees], np.float32),
-            self._joined(
-                [tree.categories.starts[:-1] + first for tree, first in zip(trees, firsts, strict=True)], np.int32
-            ),
-            self._joined(
-                [tree.categories.starts[1:] + first for tree, first in zip(trees, firsts, strict=True)], np.int32
-            ),
-            self._joined([tree.categories.codes for tree in trees], np.int32),
-            self._joined([tree.default_left for tree in trees], np.bool_),
-        )
-
-    @staticmethod
-    def _joined(parts: Sequence[npt.NDArray[Any]], dtype: type[np.generic]) -> npt.NDArray[Any]:
-        return np.concatenate(parts).astype(dtype) if parts else np.zeros(0, dtype=dtype)
-
-    def _in_chunks(self, work: "partial[None]", rows: int) -> None:
-        """Run `work(slice of rows)` over all rows, on all cores when there is enough to do."""
-        chunks = [slice(start, start + _ROWS_PER_TASK) for start in range(0, rows, _ROWS_PER_TASK)]
-        if len(chunks) < 2:
-            for chunk in chunks:
-                work(chunk)
-            return
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(work, chunks))
-
-
-def _add_margins(values: Float32, forest: kernels.Forest, weight: Float32, margins: Float32, rows: slice) -> None:
-    kernels.add_margins(values[rows], *forest, weight, margins[rows])
-
-
-def _find_leaves(values: Float32, forest: kernels.Forest, leaves: Int32, rows: slice) -> None:
-    kernels.find_leaves(values[rows], *forest, leaves[rows])
+        return [forest_of(self.trees[output :: self.outputs]) for output in range(self.outputs)]
 
 
 def _shaped(name: str, values: npt.ArrayLike, dtype: type[np.generic], length: int) -> npt.NDArray[Any]:

@@ -34,7 +34,9 @@ _forest = (
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def _compiled(signature: Any, inline: Literal["never", "always"] = "never") -> Callable[[_Function], _Function]:
+def compiled(signature: Any, inline: Literal["never", "always"] = "never") -> Callable[[_Function], _Function]:
+    """Compile for one signature, and keep the machine code on disk where there is room for it."""
+
     def decorate(function: _Function) -> _Function:
         try:
             return cast(_Function, njit(signature, cache=True, nogil=True, inline=inline)(function))
@@ -66,9 +68,7 @@ class Forest(NamedTuple):
     default_left: npt.NDArray[np.bool_]
 
 
-@_compiled(
-    types.boolean(types.float32, types.float32, types.int32, types.int32, _codes, types.boolean), inline="always"
-)
+@compiled(types.boolean(types.float32, types.float32, types.int32, types.int32, _codes, types.boolean), inline="always")
 def goes_left(
     value: np.float32, threshold: np.float32, first: int, last: int, codes: Int32, default_left: bool
 ) -> bool:
@@ -86,7 +86,7 @@ def goes_left(
     return True
 
 
-@_compiled(types.void(_values, *_forest, types.float32[::1], types.float32[::1]))
+@compiled(types.void(_values, *_forest, types.float32[::1], types.float32[::1]))
 def add_margins(
     values: Float32,
     roots: npt.NDArray[np.int64],
@@ -121,7 +121,7 @@ def add_margins(
                 margins[row] += weight[node]
 
 
-@_compiled(types.void(_values, *_forest, types.int32[:, ::1]))
+@compiled(types.void(_values, *_forest, types.int32[:, ::1]))
 def find_leaves(
     values: Float32,
     roots: npt.NDArray[np.int64],

@@ -20,12 +20,16 @@ import numpy.typing as npt
 from veilboost.errors import ModelError
 from veilboost.tables.schema import Feature
 from veilboost.trees.ensemble import Ensemble, Tree
+from veilboost.trees.model_features import FEATURES_ATTRIBUTE
 from veilboost.trees.objective import BaseScore
 from veilboost.trees.parameters import POISSON_DELTA_STEP
-from veilboost.trees.xgboost_parse import FEATURES_ATTRIBUTE, NO_PARENT, parse_model
+from veilboost.trees.xgboost_parse import parse_model
 
 #: The version of the format that files written here have.
 FORMAT_VERSION: Final = (3, 1, 0)
+
+#: XGBoost's mark for "no parent", in the root.
+NO_PARENT: Final = 2**31 - 1
 
 
 def save_model(ensemble: Ensemble, path: str | os.PathLike[str]) -> None:
