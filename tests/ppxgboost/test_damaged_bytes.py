@@ -158,6 +158,14 @@ def test_keys_of_another_form(change: dict[str, Any], monkeypatch: pytest.Monkey
         UserKeys.from_bytes(data, PASSPHRASE)
 
 
+def test_impossible_entries_of_tables_are_refused() -> None:
+    case = issued()
+    data, tables = case.encrypted.to_bytes(), case.encrypted.thresholds.tables.tobytes()
+    at = data.index(tables)
+    with pytest.raises(CiphertextError, match="impossible entry"):
+        EncryptedModel.from_bytes(data[: at + 7] + b"\xff" + data[at + 8 :])
+
+
 def test_versions() -> None:
     data = decoder("ore query")[0]
     assert data[:8] == wire.QUERY

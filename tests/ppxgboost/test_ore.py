@@ -168,3 +168,12 @@ def test_known_right_ciphertexts(case: dict[str, Any]) -> None:
     nonce = np.frombuffer(bytes.fromhex(case["nonce"]), dtype=np.uint8)[np.newaxis]
     tables = np.frombuffer(bytes.fromhex(case["tables"]), dtype=np.uint8).reshape(1, ore.BLOCKS, ore.TABLE_BYTES)
     assert compare(left, ore.RightCiphertexts(nonce, tables), 0, 0, 0)[0] == case["outcome"]
+
+
+@pytest.mark.parametrize("case", json.loads(VECTORS.read_text())["invalid"], ids=lambda case: case["name"])
+def test_known_bad_right_ciphertexts(case: dict[str, str]) -> None:
+    nonce = np.frombuffer(bytes.fromhex(case["nonce"]), dtype=np.uint8)[np.newaxis]
+    tables = np.frombuffer(bytes.fromhex(case["tables"]), dtype=np.uint8).reshape(1, ore.BLOCKS, ore.TABLE_BYTES)
+    assert not ore.RightCiphertexts(nonce, tables).valid
+    good = ore.OrderRevealing(KEY).right(np.zeros(300, dtype=np.uint32), np.arange(300, dtype=np.uint32))
+    assert good.valid

@@ -214,6 +214,8 @@ class EncryptedModel:
             source.array("u1", revealing, ore.NONCE_BYTES),
             source.array("u1", revealing, ore.BLOCKS, ore.TABLE_BYTES),
         )
+        if not thresholds.valid:
+            raise source.damaged("a table has an impossible entry")
         preserved = source.array("<u8", n_thresholds - revealing)
         set_nonces = source.array("u1", n_sets, ore.NONCE_BYTES)
         set_columns = inner[inner >= layout.numeric] - layout.numeric

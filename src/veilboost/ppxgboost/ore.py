@@ -43,6 +43,7 @@ SMALLER: Final = 1
 EQUAL: Final = 0
 LARGER: Final = 2
 
+_LOW_BITS: Final = np.uint8(0b01010101)  # the lower bit of each entry
 _ENTRY_SHIFTS: Final = np.array([0, 2, 4, 6], dtype=np.uint8)  # four entries to a byte
 
 _AES_BLOCK: Final = 16
@@ -89,6 +90,11 @@ class RightCiphertexts:
 
     nonces: Octets
     tables: Octets
+
+    @property
+    def valid(self) -> bool:
+        """Whether all entries are 0, 1 or 2."""
+        return not np.any(self.tables & (self.tables >> 1) & _LOW_BITS)
 
 
 class OrderRevealing:
