@@ -115,6 +115,11 @@ def test_key_files_need_their_passphrase() -> None:
             UserKeys.from_bytes(data, wrong)
     with pytest.raises(InputError, match="passphrase is empty"):
         issued().keys.to_bytes("")
+    for wrong in (1234, True, None, [1, 2], "\ud800"):
+        with pytest.raises(InputError, match="passphrase is text or bytes"):
+            issued().keys.to_bytes(wrong)  # type: ignore[arg-type]
+    accent = issued().keys.to_bytes("caf\u00e9")
+    assert UserKeys.from_bytes(accent, "cafe\u0301").private == issued().keys.private
     again = UserKeys.from_bytes(data, PASSPHRASE.encode())
     assert again.private == issued().keys.private and again.features == issued().keys.features
     assert issued().keys.to_bytes(PASSPHRASE) != data  # a fresh salt
@@ -142,6 +147,7 @@ CHANGES: list[dict[str, Any]] = [
     {"exponent": "e"},
     {"exponent": 5000},
     {"objective": "made:up"},
+    {"exponent": float("inf")},
     {"comparisons": "zz"},
     {"comparisons": "00"},
 ]

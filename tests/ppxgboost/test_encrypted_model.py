@@ -1,6 +1,8 @@
 """Encrypted models: what they predict, what their bytes hold, and what they refuse."""
 
+import json
 import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,8 +10,8 @@ import pytest
 from gmpy2 import mpz
 from tests.ppxgboost.models import KEY_BITS, SITES, issued, patients
 
-from veilboost.errors import CiphertextError
-from veilboost.ppxgboost import EncryptedModel, Proxy, comparisons, encrypted_model
+from veilboost.errors import CiphertextError, ModelError, VeilboostError
+from veilboost.ppxgboost import EncryptedModel, Proxy, comparisons, encrypted_model, workers
 from veilboost.trees.scoring_file import read_scoring_model
 
 SCHEMES = ["ore", "ope"]
@@ -131,6 +133,50 @@ def test_many_rows_are_encrypted_on_all_cores(scheme: str, monkeypatch: pytest.M
     monkeypatch.setattr(comparisons, "_WORTH_PROCESSES", 1)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     assert case.keys.encrypt_query(rows) == alone
+
+
+def test_blocks_of_rows_give_what_one_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = issued()
+    query = case.keys.encrypt_query(case.rows)
+    whole = case.encrypted.evaluate(query, processes=1)
+    monkeypatch.setattr(encrypted_model, "_GROUPS_AT_ONCE", 2)
+    assert case.encrypted.evaluate(query, processes=1) == whole
+
+
+def test_servers_bound_the_rows_of_a_query() -> None:
+    case = issued()
+    query = case.keys.encrypt_query(case.rows[:11])
+    with pytest.raises(CiphertextError, match="has 11 rows, and at most 10 are answered"):
+        case.encrypted.evaluate(query, most_rows=10)
+    assert len(case.keys.decrypt(case.encrypted.evaluate(query, most_rows=11))) == 11
+
+
+def test_workers_take_no_modules_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker holds the key of comparisons."""
+    (tmp_path / "secrets.py").write_text("raise SystemExit('taken from the working directory')")
+    monkeypatch.chdir(tmp_path)
+    assert workers.preserve(bytes(32), [[(0, np.array([1, 2], dtype=np.uint32))]])[0][0].shape == (2,)
+
+
+def test_a_worker_that_dies_says_why() -> None:
+    with pytest.raises(VeilboostError, match=r"status 1 .*CiphertextError.*this is not an encrypted model"):
+        workers.evaluate(b"nonsense and more", [b"query"])
+
+
+def test_weights_of_too_different_sizes_are_refused() -> None:
+    booster = issued(objective="reg:squarederror", classes=1).booster
+    content = json.loads(booster.save_raw("json"))
+    tree = content["learner"]["gradient_booster"]["model"]["trees"][3]
+    tree["split_conditions"][tree["left_children"].index(-1)] = 1e30
+    with pytest.raises(ModelError, match="differ so much in size"):
+        Proxy(key_bits=KEY_BITS).personalise(json.dumps(content).encode())
+
+
+def test_names_that_are_no_text_in_utf8() -> None:
+    content = json.loads(issued().booster.save_raw("json"))
+    content["learner"]["feature_names"][0] = "\ud800"
+    _, keys = Proxy(key_bits=KEY_BITS).personalise(json.dumps(content).encode())
+    assert any(feature.name == "\ud800" for feature in keys.features)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

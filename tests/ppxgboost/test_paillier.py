@@ -4,6 +4,7 @@ import json
 from functools import cache
 from pathlib import Path
 from secrets import randbelow
+from typing import Any
 
 import gmpy2
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from veilboost.errors import CiphertextError, InputError
-from veilboost.ppxgboost import paillier
+from veilboost.ppxgboost import Proxy, paillier
 from veilboost.ppxgboost.paillier import Encryptor, PrivateKey, PublicKey
 from veilboost.ppxgboost.primes import random_prime
 
@@ -102,10 +103,12 @@ def test_keys_have_the_length_asked_for() -> None:
     assert gmpy2.is_prime(key.p) and gmpy2.is_prime(key.q) and key.p != key.q
 
 
-@pytest.mark.parametrize("bits", [0, 1024, 2047, 3071, 20_000])
-def test_lengths_that_are_refused(bits: int) -> None:
+@pytest.mark.parametrize("bits", [0, 1024, 2047, 2050, 3071, 20_000, 2048.0, "3072", True, None])
+def test_lengths_that_are_refused(bits: Any) -> None:
     with pytest.raises(InputError, match="key_bits"):
         Encryptor.generate(bits)
+    with pytest.raises(InputError, match="key_bits"):
+        Proxy(key_bits=bits)
 
 
 def test_another_key_does_not_decrypt() -> None:

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from gmpy2 import mpz
 
+from veilboost.errors import CiphertextError
 from veilboost.ppxgboost import kernels, ore, slots, wire, workers
-from veilboost.ppxgboost.layout import Layout, Query
+from veilboost.ppxgboost.layout import MOST_ROWS, Layout, Query
 from veilboost.ppxgboost.paillier import LEAST_BITS, MOST_BITS, PublicKey
 from veilboost.ppxgboost.structure import Trees
 from veilboost.ppxgboost.sums import LeafSums
@@ -28,6 +29,9 @@ PSEUDONYM_BYTES: Final = 16
 
 #: So many products of ciphertexts, about a second's work, are worth starting processes for.
 _WORTH_PROCESSES: Final = 100_000
+
+#: Groups of rows, each of one ciphertext, that are evaluated at a time.
+_GROUPS_AT_ONCE: Final = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +67,7 @@ class EncryptedModel:
     def __repr__(self) -> str:
         return f"EncryptedModel({len(self.trees.roots)} trees, {len(self.leaves)} leaves, {self.layout.scheme})"
 
-    def evaluate(self, query: bytes, processes: int | None = None) -> bytes:
+    def evaluate(self, query: bytes, processes: int | None = None, most_rows: int = MOST_ROWS) -> bytes:
         """Predict for all rows of an encrypted query.
 
         Parameters
@@ -72,6 +76,9 @@ class EncryptedModel:
             What `UserKeys.encrypt_query` made with the keys that belong to this model.
         processes
             How many to use for many rows; None: one for each core.
+        most_rows
+            A server's patience: queries of more rows are refused before anything is computed. A row takes about a
+            millisecond for each hundred trees, however short its part of the query.
 
         Returns
         -------
@@ -80,9 +87,13 @@ class EncryptedModel:
         Raises
         ------
         CiphertextError
-            The query is damaged, or was encrypted with other keys.
+            The query is damaged, was encrypted with other keys, or has more than `most_rows` rows.
         """
         asked = self.layout.read_query(query)
+        if asked.rows > most_rows:
+            raise CiphertextError(
+                f"the query has {asked.rows} rows, and at most {most_rows} are answered: ask for fewer"
+            )
         wanted = (os.cpu_count() or 1) if processes is None else processes
         if wanted > 1 and asked.rows * len(self.trees.roots) >= _WORTH_PROCESSES:
             found = self._evaluate_in_processes(asked, wanted)
@@ -100,7 +111,12 @@ class EncryptedModel:
         return [number for result in results for number in self.layout.read_result(result, self.key)[1]]
 
     def _evaluate(self, query: Query) -> list[mpz]:
-        """Ciphertexts of the result, in the order of `Layout.read_result`."""
+        """Ciphertexts of the result, in the order of `Layout.read_result`; in blocks, which bounds the memory."""
+        step = self.layout.rows_together(self.key) * _GROUPS_AT_ONCE
+        blocks = (query.between(start, start + step) for start in range(0, query.rows, step))
+        return [number for block in blocks for number in self._evaluate_block(block)]
+
+    def _evaluate_block(self, query: Query) -> list[mpz]:
         reached = self._leaves_reached(query)
         parts = self.layout.parts(self.key)
         if query.rows == 1 and parts == 1:

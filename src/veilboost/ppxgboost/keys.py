@@ -13,10 +13,11 @@ from gmpy2 import mpz
 
 from veilboost.errors import CiphertextError, InputError, ModelError
 from veilboost.ppxgboost import ore, passphrase, slots, wire
-from veilboost.ppxgboost.columns import NumericColumn, SetColumn, read_values
+from veilboost.ppxgboost.columns import NumericColumn, SetColumn
 from veilboost.ppxgboost.comparisons import SECRET_BYTES, ComparisonKey
 from veilboost.ppxgboost.layout import MOST_ROWS, Layout, Query
 from veilboost.ppxgboost.paillier import PrivateKey
+from veilboost.ppxgboost.rows import read_rows
 from veilboost.tables.schema import Feature, Kind
 from veilboost.trees.links import to_predictions
 
@@ -62,14 +63,15 @@ class UserKeys:
         Parameters
         ----------
         values
-            See `columns.read_values`: a mapping of names to values, a list of these, a data frame or a file.
+            A mapping of names to values, a list of these, a data frame or a file: see `rows.read_rows`. A category
+            that the model does not know goes left everywhere, as in XGBoost; there is no warning of it.
 
         Raises
         ------
         DataError
             A feature of the model is not there, or a value cannot be one of its column.
         """
-        rows = read_values(values, self.features)
+        rows = read_rows(values, self.features)
         if len(rows) > MOST_ROWS:
             raise InputError(f"a query has at most {MOST_ROWS} rows, not {len(rows)}: split the table")
         codes = np.empty((len(rows), len(self.numeric)), dtype=np.uint32)
@@ -88,7 +90,10 @@ class UserKeys:
         return self.layout.write_query(Query(preserved, left, set_keys, set_places))
 
     def decrypt(self, result: bytes, output_margin: bool = False) -> npt.NDArray[Any]:
-        """Predictions from a server's result, as `xgboost.Booster.predict` gives them for the same rows.
+        """Predictions from a server's result, as XGBoost gives them for the same rows and rounds.
+
+        Do not ask again by yourself when this refuses a result, nor tell the server: a server that tampers with results
+        could read from it what they are.
 
         Parameters
         ----------
@@ -169,7 +174,7 @@ class UserKeys:
         content = passphrase.unseal(source, secret)
         try:
             return cls._from_json(layout, json.loads(content))
-        except (ValueError, TypeError, KeyError, IndexError, ModelError):
+        except (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError, ModelError):
             raise CiphertextError("a user's keys of another version of veilboost: have them issued again") from None
 
     @classmethod

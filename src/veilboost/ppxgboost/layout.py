@@ -21,7 +21,7 @@ SCHEMES: Final = get_args(Scheme)
 KEY_ID_BYTES: Final = 16
 
 #: Bounds of what is read, so that a damaged length cannot exhaust the memory.
-MOST_ROWS: Final = 1 << 24
+MOST_ROWS: Final = 1 << 20
 MOST_COLUMNS: Final = 1 << 20
 MOST_CLASSES: Final = 100_000
 MOST_CATEGORIES: Final = 1 << 16

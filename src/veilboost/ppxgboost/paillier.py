@@ -31,6 +31,18 @@ _CHECK_BITS: Final = 64
 _WINDOW: Final = 8  # bits of an exponent that one table of powers covers: bytes are digits
 
 
+def check_length(bits: object) -> None:
+    """Refuse lengths of n that are no multiple of 128, so that slots leave 62 bits in which foreign plaintexts show.
+
+    Raises
+    ------
+    InputError
+        `bits` is no whole number, no multiple of 128, below `LEAST_BITS` or above `MOST_BITS`.
+    """
+    if type(bits) is not int or bits % 128 or not LEAST_BITS <= bits <= MOST_BITS:
+        raise InputError(f"key_bits must be a multiple of 128 from {LEAST_BITS} to {MOST_BITS}, such as {DEFAULT_BITS}")
+
+
 @dataclass(frozen=True)
 class PublicKey:
     """What encrypted numbers are added with; the prediction server has it."""
@@ -164,10 +176,9 @@ class Encryptor:
         Raises
         ------
         InputError
-            `bits` is odd, below `LEAST_BITS` or above `MOST_BITS`.
+            See `check_length`.
         """
-        if bits % 2 or not LEAST_BITS <= bits <= MOST_BITS:
-            raise InputError(f"key_bits must be even and from {LEAST_BITS} to {MOST_BITS}, not {bits}")
+        check_length(bits)
         return cls._generate(bits)
 
     @classmethod

@@ -1,5 +1,6 @@
 """Secrets at rest: AES-256-GCM under a key that scrypt [RFC7914] makes of a passphrase."""
 
+import unicodedata
 from secrets import token_bytes
 from typing import Final
 
@@ -26,7 +27,7 @@ def seal(to: wire.Writer, content: bytes, passphrase: str | bytes) -> None:
     Raises
     ------
     InputError
-        The passphrase is empty.
+        The passphrase is empty, or neither text nor bytes.
     """
     given = _as_bytes(passphrase)
     if not given:
@@ -64,4 +65,9 @@ def _key(passphrase: bytes, salt: bytes, cost: int) -> bytes:
 
 
 def _as_bytes(passphrase: str | bytes) -> bytes:
-    return passphrase.encode() if isinstance(passphrase, str) else bytes(passphrase)
+    if isinstance(passphrase, bytes | bytearray):
+        return bytes(passphrase)
+    try:
+        return unicodedata.normalize("NFC", passphrase).encode()  # keyboards differ in how they write accents
+    except (TypeError, UnicodeEncodeError):
+        raise InputError("a passphrase is text or bytes") from None

@@ -38,6 +38,23 @@ def largest_sum(plain: ScoringModel) -> float:
     return float(sums.max())
 
 
+def check_precision(plain: ScoringModel, exponent: int) -> None:
+    """Refuse weights so different in size that no common scale keeps them all.
+
+    Raises
+    ------
+    ModelError
+        Rounding could move a margin by more than 2^-20 of half of all weights.
+    """
+    weights = np.abs(np.concatenate([np.zeros(0), *(tree.weight[tree.leaf] for tree in plain.trees)]))
+    weights = weights[weights > 0]
+    if len(weights) and len(plain.trees) * 2.0 ** (-exponent - 1) > 2.0**-20 * float(np.median(weights)):
+        raise ModelError(
+            "leaf weights that differ so much in size are not supported: the largest is too large beside the others "
+            "for sums of 62 bits"
+        )
+
+
 @dataclass(frozen=True)
 class Columns:
     """The pseudonymous columns of one user's model."""
@@ -92,7 +109,7 @@ class Columns:
 def _name(plain: ScoringModel, column: Column) -> bytes:
     """What is hashed: the feature's number and name, and where missing values go or that it is one of categories."""
     use = "set" if isinstance(column, SetColumn) else "left" if column.missing_left else "right"
-    return f"{column.feature} {use} {plain.features[column.feature].name}".encode()
+    return f"{column.feature} {use} {plain.features[column.feature].name}".encode("utf-8", "surrogatepass")
 
 
 def encrypt_model(

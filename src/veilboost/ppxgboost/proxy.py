@@ -11,8 +11,8 @@ from veilboost.ppxgboost.comparisons import SECRET_BYTES, ComparisonKey
 from veilboost.ppxgboost.encrypted_model import EncryptedModel
 from veilboost.ppxgboost.keys import UserKeys
 from veilboost.ppxgboost.layout import KEY_ID_BYTES, SCHEMES, Layout, Scheme
-from veilboost.ppxgboost.paillier import DEFAULT_BITS, Encryptor
-from veilboost.ppxgboost.personal_model import Columns, encrypt_model, largest_sum
+from veilboost.ppxgboost.paillier import DEFAULT_BITS, Encryptor, check_length
+from veilboost.ppxgboost.personal_model import Columns, check_precision, encrypt_model, largest_sum
 from veilboost.trees.scoring_file import read_scoring_model
 
 
@@ -31,7 +31,7 @@ class Proxy:
     Raises
     ------
     InputError
-        There is no such scheme.
+        There is no such scheme, or `key_bits` is out of range.
     """
 
     scheme: Scheme = "ore"
@@ -40,6 +40,7 @@ class Proxy:
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
             raise InputError(f"scheme must be one of {', '.join(SCHEMES)}, not {self.scheme!r}")
+        check_length(self.key_bits)
 
     def personalise(
         self, model: Any, iteration_range: tuple[int, int] | None = None
@@ -65,14 +66,13 @@ class Proxy:
         ------
         ModelError
             The model is damaged, or of a kind that is not supported, which is named.
-        InputError
-            `key_bits` is out of range.
         """
         plain = read_scoring_model(model, iteration_range=iteration_range)
-        encryptor = Encryptor.generate(self.key_bits)
         secret = token_bytes(SECRET_BYTES)
         comparisons = ComparisonKey(derive_key(secret, b"comparison key"))
         exponent = slots.choose_exponent(largest_sum(plain))
+        check_precision(plain, exponent)
+        encryptor = Encryptor.generate(self.key_bits)
         columns = Columns.of(plain, derive_key(secret, b"names"))
         layout = Layout(
             self.scheme,

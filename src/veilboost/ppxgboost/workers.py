@@ -4,6 +4,7 @@ A worker is this module run as a program: it reads what to do from standard inpu
 output, so nothing lies in a file, and the program that uses veilboost needs no guard around its main part.
 """
 
+import os
 import struct
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from veilboost.errors import VeilboostError
 
 _EVALUATE: Final = b"e"
 _PRESERVE: Final = b"p"
+_DONE: Final = b"veilboost worker is done:"  # before the result
 _LENGTH = struct.Struct("<Q")
 
 
@@ -65,14 +67,18 @@ def _run(jobs: Sequence[bytes]) -> list[bytes]:
 
 
 def _run_one(job: bytes) -> bytes:
-    command = [sys.executable, "-m", "veilboost.ppxgboost.workers"]
-    done = subprocess.run(command, input=job, capture_output=True, check=False)
-    if done.returncode:
+    # The same places for modules as here, in the same order, and no other: the worker holds a secret.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(place for place in sys.path if place)}
+    command = [sys.executable, "-P", "-m", "veilboost.ppxgboost.workers"]
+    done = subprocess.run(command, input=job, capture_output=True, check=False, env=environment)
+    start = done.stdout.find(_DONE)  # behind what modules print when they are loaded
+    if done.returncode or start < 0:
+        last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
         raise VeilboostError(
-            f"a process that does part of the work ended with status {done.returncode}: "
-            "is there enough memory? With fewer rows in a call there is only one process"
+            f"a process that does part of the work ended with status {done.returncode} ({last[0][:200]}): "
+            "with fewer rows in a call there is only one process"
         )
-    return done.stdout
+    return done.stdout[start + len(_DONE) :]
 
 
 def _evaluate(data: bytes) -> bytes:
@@ -101,7 +107,7 @@ def main() -> None:
     """Be a worker."""
     data = sys.stdin.buffer.read()
     work = {_EVALUATE: _evaluate, _PRESERVE: _preserve}[data[:1]]
-    sys.stdout.buffer.write(work(data[1:]))
+    sys.stdout.buffer.write(_DONE + work(data[1:]))
 
 
 if __name__ == "__main__":
