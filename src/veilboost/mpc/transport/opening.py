@@ -100,7 +100,7 @@ def call(
     try:
         plain.settimeout(min(_STEP_SECONDS, timeout))
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = context.wrap_socket(plain)
+        connection = wrap(context, plain)
         found = common_name(connection)
         if found != peer:
             raise PeerMismatch(f"{where} should be {peer} but is {found or 'nameless'}: check the addresses")
@@ -188,7 +188,7 @@ class Door:
         try:
             plain.settimeout(_STEP_SECONDS)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = self._context.wrap_socket(plain, server_side=True)
+            connection = wrap(self._context, plain, server_side=True)
             opening = Opening.read(connection)
             try:
                 taken = self._take(common_name(connection), opening, connection)
@@ -205,6 +205,24 @@ class Door:
             if not taken:
                 close(connection)
                 close(plain)
+
+
+def wrap(context: ssl.SSLContext, plain: socket.socket, server_side: bool = False) -> ssl.SSLSocket:
+    """Shake hands over a connection; whatever comes of it, no socket stays open that nobody has.
+
+    When the peer is gone already, `wrap_socket` may raise what it meets without closing the SSLSocket that has taken
+    over the descriptor of `plain` (CPython 3.11 to 3.13). Only its own frame has it.
+    """
+    try:
+        return context.wrap_socket(plain, server_side=server_side)
+    except OSError as error:
+        trace = error.__traceback__
+        while trace is not None:
+            made = trace.tb_frame.f_locals.get("self")
+            if isinstance(made, ssl.SSLSocket):
+                close(made)
+            trace = trace.tb_next
+        raise
 
 
 def common_name(connection: ssl.SSLSocket) -> str:
