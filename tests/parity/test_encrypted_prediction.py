@@ -83,8 +83,7 @@ def test_kinds_of_models(scheme: str, objective: str, given: dict[str, Any]) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["ore", "ope"])
-@pytest.mark.parametrize("base_score", [None, 0.3])
+@pytest.mark.parametrize(("scheme", "base_score"), [("ore", None), ("ope", 0.3)])
 @pytest.mark.parametrize("objective", [*OBJECTIVES, "multi:softprob", "multi:softmax"])
 def test_all_objectives(scheme: str, objective: str, base_score: float | None) -> None:
     check(trained(objective, **({} if base_score is None else {"base_score": base_score})), scheme)

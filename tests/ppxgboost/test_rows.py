@@ -39,8 +39,10 @@ def test_missing_values(absent: object) -> None:
 
 
 def test_unknown_categories_are_unknown_and_not_missing() -> None:
-    assert read(gender="X")[1] == -1
-    assert read(gender="f")[1] == -1
+    for unknown in ("X", "f", 1):
+        with pytest.warns(UserWarning, match="'gender' has categories in 1 of 1 rows .*; it knows 'M', 'F'") as caught:
+            assert read(gender=unknown)[1] == -1
+        assert "X" not in str(caught[0].message)
     assert read(gender=" F ")[1] == 1
 
 
@@ -115,8 +117,15 @@ def test_categories_without_names_in_tables(tmp_path: Path) -> None:
 )
 def test_spellings_of_categories(levels: tuple[str, ...], cells: list[object], codes: list[int]) -> None:
     feature = (Feature("x", Kind.CATEGORICAL, levels, missing=True),)
-    assert [read_rows({"x": cell}, feature)[0, 0] for cell in cells] == codes
-    np.testing.assert_array_equal(read_rows(pd.DataFrame({"x": pd.Series(cells, dtype=object)}), feature)[:, 0], codes)
+    with pytest.warns(UserWarning, match="'x' has categories"):
+        found = read_rows(pd.DataFrame({"x": pd.Series(cells, dtype=object)}), feature)
+        assert [read_rows({"x": cell}, feature)[0, 0] for cell in cells] == codes
+    np.testing.assert_array_equal(found[:, 0], codes)
+
+
+def test_a_row_of_a_frame_is_a_row() -> None:
+    frame = pd.DataFrame([ROW, {**ROW, "age": None}])
+    np.testing.assert_array_equal(read_rows(frame.iloc[0], FEATURES), read_rows(ROW, FEATURES))
 
 
 def test_frames_are_read_as_rows_are() -> None:

@@ -257,3 +257,11 @@ def test_sources_that_are_no_models_are_refused(tmp_path: Path) -> None:
     wrong: Any = 3
     with pytest.raises(ModelError, match="int is no model"):
         read_scoring_model(wrong)
+
+
+def test_estimators_that_have_an_ensemble() -> None:
+    class Estimator:
+        ensemble_ = ensemble()
+
+    model = read_scoring_model(Estimator())  # type: ignore[arg-type]
+    np.testing.assert_array_equal(model.predict(values()), read_scoring_model(ensemble()).predict(values()))

@@ -64,7 +64,8 @@ class UserKeys:
         ----------
         values
             A mapping of names to values, a list of these, a data frame or a file: see `rows.read_rows`. A category
-            that the model does not know goes left everywhere, as in XGBoost; there is no warning of it.
+            that the model does not know goes left everywhere, with a UserWarning that names the column. (XGBoost
+            refuses those of a data frame since 3.1, and sends unknown codes left.)
 
         Raises
         ------

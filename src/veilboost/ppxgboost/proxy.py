@@ -50,8 +50,8 @@ class Proxy:
         Parameters
         ----------
         model
-            An XGBoost Booster or scikit-learn style model, a path of a JSON or UBJ model file, its content as bytes, or
-            an `Ensemble`.
+            A fitted estimator of veilboost, an XGBoost Booster or scikit-learn style model, the path of a JSON or UBJ
+            model file, or its content as bytes.
         iteration_range
             Rounds to use, as in XGBoost; (0, 0) for all. None: up to the best one if training stopped early, else all.
 

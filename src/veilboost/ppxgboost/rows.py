@@ -6,6 +6,7 @@ where the model file has no names. An unknown category is none of those that the
 
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ Float32 = npt.NDArray[np.float32]
 
 _FLAG_WORDS: Final = {"true": 1, "t": 1, "yes": 1, "false": 0, "f": 0, "no": 0}
 _UNKNOWN: Final = -1
+_SHOWN: Final = 12  # categories in a warning
 _WANTED: Final = "a query is a row (name: value), a list of rows, a pandas or polars frame, or a CSV or Parquet file"
 
 
@@ -37,7 +39,30 @@ def read_rows(values: object, features: Sequence[Feature]) -> Float32:
     ------
     DataError
         A feature is not there, or a value is infinite or of the wrong type. The message does not hold the value.
+
+    Warns
+    -----
+    UserWarning
+        A category is none of those that the model knows by name.
     """
+    found = _read(values, features)
+    for feature, cells in zip(features, found.T, strict=True):
+        unknown = int(np.count_nonzero(cells == _UNKNOWN)) if feature.categorical and feature.levels else 0
+        if unknown:
+            known = ", ".join(map(repr, feature.levels[:_SHOWN])) + (", ..." if len(feature.levels) > _SHOWN else "")
+            warnings.warn(
+                f"{feature.name!r} has categories in {unknown} of {len(found)} rows that the model does not know: they go "
+                f"left at every split of it; it knows {known}",
+                UserWarning,
+                stacklevel=3,
+            )
+    return found
+
+
+def _read(values: object, features: Sequence[Feature]) -> Float32:
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(values, pandas.Series):
+        values = values.to_dict()
     if isinstance(values, Mapping):
         return np.array([_row(values, features, "")], dtype=np.float32)
     if isinstance(values, Sequence) and not isinstance(values, str | bytes):

@@ -59,7 +59,7 @@ def read_scoring_model(source: Source, iteration_range: tuple[int, int] | None =
     ----------
     source
         The path of a .json or .ubj file (told apart by their content), the bytes of one, an xgboost.Booster, a model of
-        xgboost.sklearn such as XGBClassifier, or an `Ensemble`.
+        xgboost.sklearn such as XGBClassifier, an `Ensemble`, or an estimator of veilboost that has one.
     iteration_range
         Rounds [begin, end) to keep, as in XGBoost: an end of 0 is the last round. None: up to the best round when
         training stopped early, as XGBClassifier.predict does, else all; (0, 0): all, as Booster.predict does.
@@ -69,6 +69,7 @@ def read_scoring_model(source: Source, iteration_range: tuple[int, int] | None =
     ModelError
         The model cannot be read, is damaged or is of a kind not supported, which is named; or it has no such rounds.
     """
+    source = getattr(source, "ensemble_", source)
     if isinstance(source, Ensemble):
         return _of_ensemble(source, iteration_range)
     if isinstance(source, str | os.PathLike):
