@@ -51,8 +51,8 @@ def read_rows(values: object, features: Sequence[Feature]) -> Float32:
         if unknown:
             known = ", ".join(map(repr, feature.levels[:_SHOWN])) + (", ..." if len(feature.levels) > _SHOWN else "")
             warnings.warn(
-                f"{feature.name!r} has categories in {unknown} of {len(found)} rows that the model does not know: they go "
-                f"left at every split of it; it knows {known}",
+                f"{feature.name!r} has categories in {unknown} of {len(found)} rows that the model does not know: "
+                f"they go left at every split of it; it knows {known}",
                 UserWarning,
                 stacklevel=3,
             )
