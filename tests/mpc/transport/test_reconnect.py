@@ -57,7 +57,7 @@ def raw(place: Place) -> Iterator[Raw]:
     one.close()
 
 
-def converse(transports: Mapping[str, TlsTransport], plan: list[int]) -> None:
+def converse(transports: Mapping[str, TlsTransport], plan: list[int], seconds: float = 120) -> None:
     """Everybody sends everybody frames of the planned sizes and checks what comes, byte by byte."""
 
     def talk(name: str) -> None:
@@ -70,7 +70,7 @@ def converse(transports: Mapping[str, TlsTransport], plan: list[int]) -> None:
 
     with ThreadPoolExecutor(len(transports)) as pool:
         for future in [pool.submit(talk, name) for name in transports]:
-            future.result(timeout=120)
+            future.result(timeout=seconds)
 
 
 def message(sender: str, receiver: str, number: int, size: int) -> np.ndarray:
@@ -82,13 +82,16 @@ def hash_of(sender: str, receiver: str) -> int:
     return (7 * NAMES.index(sender) + NAMES.index(receiver)) % 256
 
 
-def cut_often(detour: Detour, reset: bool, over: threading.Event, pause: float) -> threading.Thread:
-    """At random moments, also while two meet again; but not so often on a slow machine that nothing gets through."""
+def cut_often(detour: Detour, reset: bool, over: threading.Event, pause: float, largest: int = 0) -> threading.Thread:
+    """At random moments, also while two meet again; but not so often on a slow machine that nothing gets through.
+
+    Now and then `largest` bytes, as many as the largest frame has, come through between two cuts.
+    """
     chance = random.Random(1)
 
     def work() -> None:
         while not over.wait(pause * chance.random()):
-            enough = detour.forwarded + chance.choice([0, 3_000, 30_000, 300_000])
+            enough = detour.forwarded + chance.choice([0, 3_000, 30_000, 300_000, 300_000 + largest])
             while detour.forwarded < enough and not over.wait(0.01):
                 pass
             detour.cut(reset)
@@ -142,8 +145,8 @@ def test_long_conversation_survives_many_cuts(place: Place, detour: Detour, rese
     plan = [chance.choice([0, 1, 1000, 16384, 70_000, 1_000_000, 20_000_000]) for _ in range(400)]
     with met(place, NAMES) as transports:
         over = threading.Event()
-        cutting = cut_often(detour, reset, over, 0.4)
-        converse(transports, plan)
+        cutting = cut_often(detour, reset, over, 0.4, largest=40_000_000)
+        converse(transports, plan, 400)
         over.set()
         cutting.join()
         leave_together(transports)
