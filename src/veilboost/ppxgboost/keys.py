@@ -107,13 +107,7 @@ class UserKeys:
             The result is damaged, or of another model or user.
         """
         rows, ciphertexts = self.layout.read_result(result, self.private.public)
-        parts, outputs = self.layout.parts(self.private.public), self.layout.outputs
-        if parts > 1:
-            per_part = slots.slots_of(self.private.public.plaintext_bits)
-            lengths = [min(per_part, outputs - per_part * part) for part in range(parts)] * rows
-        else:
-            together = min(rows, self.layout.rows_together(self.private.public))
-            lengths = [outputs * min(together, rows - start) for start in range(0, rows, together)]
+        outputs, lengths = self.layout.outputs, self.layout.slots_used(rows, self.private.public)
         numbers: list[int] = []
         for plaintext, length in zip(self._decrypted(ciphertexts, max(lengths)), lengths, strict=True):
             numbers += slots.unpack(plaintext, length)

@@ -142,6 +142,15 @@ class Layout:
         """How many rows' results may share a ciphertext."""
         return max(1, slots.slots_of(key.plaintext_bits) // self.outputs)
 
+    def slots_used(self, rows: int, key: PublicKey) -> list[int]:
+        """How many slots each ciphertext of the result of so many rows uses, in their order."""
+        parts = self.parts(key)
+        if parts > 1:
+            per_part = slots.slots_of(key.plaintext_bits)
+            return [min(per_part, self.outputs - per_part * part) for part in range(parts)] * rows
+        together = self.rows_together(key)
+        return [self.outputs * min(together, rows - start) for start in range(0, rows, together)]
+
     def write_result(self, rows: int, ciphertexts: list[mpz], key: PublicKey) -> bytes:
         to = wire.Writer(wire.RESULT)
         to.raw(self.key_id)
@@ -161,7 +170,7 @@ class Layout:
         self._check_key(source, "this result is of a model for other keys")
         rows = source.number(MOST_ROWS)
         count = rows * self.parts(key) if self.parts(key) > 1 else -(-rows // self.rows_together(key))
-        encoded = source.raw(count * key.ciphertext_bytes)
+        encoded = source.raw(count * key.ciphertext_bytes)  # before anything is made for so many rows
         source.done()
         if rows == 0:
             raise source.damaged("it has no rows")

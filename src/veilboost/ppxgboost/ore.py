@@ -155,12 +155,13 @@ class OrderRevealing:
             pairs, which = np.unique(
                 np.stack([columns, prefixes[:, number]], axis=1), axis=0, return_inverse=True
             )  # thresholds under the same prefix share permutation and keys
-            by_pair = np.argsort(which.ravel(), kind="stable")
+            which = which.ravel()
+            by_pair = np.argsort(which, kind="stable")
             for start in range(0, count, step):
                 some = by_pair[start : start + step]
-                first, last = which.ravel()[some[0]], which.ravel()[some[-1]] + 1
+                first, last = which[some[0]], which[some[-1]] + 1
                 column, prefix = pairs[first:last, :1], pairs[first:last, 1:]
-                at = which.ravel()[some] - first
+                at = which[some] - first
                 order = self._order(_ORDER, column[:, 0], number, prefix[:, 0], PLACES)
                 standing = np.argsort(order, axis=-1, kind="stable")  # which value stands at each place
                 keys = self._function(_ORDER, column, number, prefix, places)

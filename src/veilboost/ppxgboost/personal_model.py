@@ -7,6 +7,7 @@ leaves Paillier ciphertexts with the base score in the first tree. The shape of 
 import hmac
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -95,11 +96,15 @@ class Columns:
 
     def number(self, tree: Tree, node: int) -> int:
         """The number of the column that an inner node asks for."""
-        feature = int(tree.feature[node])
-        if not tree.categories.given[node]:
-            left = bool(tree.default_left[node])
-            return next(at for at, c in enumerate(self.numeric) if (c.feature, c.missing_left) == (feature, left))
-        return len(self.numeric) + next(at for at, column in enumerate(self.sets) if column.feature == feature)
+        left = None if tree.categories.given[node] else bool(tree.default_left[node])
+        return self._numbers[int(tree.feature[node]), left]
+
+    @cached_property
+    def _numbers(self) -> dict[tuple[int, bool | None], int]:
+        """By feature and where missing values go, None for a column of categories."""
+        uses: list[tuple[int, bool | None]] = [(column.feature, column.missing_left) for column in self.numeric]
+        uses += [(column.feature, None) for column in self.sets]
+        return {use: number for number, use in enumerate(uses)}
 
     @property
     def domains(self) -> tuple[int, ...]:

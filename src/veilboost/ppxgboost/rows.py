@@ -17,10 +17,10 @@ import polars as pl
 from veilboost.errors import DataError
 from veilboost.tables.reading import read_columns
 from veilboost.tables.schema import Feature
+from veilboost.tables.table import FLAG_WORDS
 
 Float32 = npt.NDArray[np.float32]
 
-_FLAG_WORDS: Final = {"true": 1, "t": 1, "yes": 1, "false": 0, "f": 0, "no": 0}
 _UNKNOWN: Final = -1
 _SHOWN: Final = 12  # categories in a warning
 _WANTED: Final = "a query is a row (name: value), a list of rows, a pandas or polars frame, or a CSV or Parquet file"
@@ -115,7 +115,7 @@ def _number(value: Any, feature: Feature, where: str) -> np.float32:
     if feature.categorical and feature.levels:
         return np.float32(_level(value, feature.levels))
     if isinstance(value, str):
-        value = _FLAG_WORDS.get(value.strip().lower(), value) if not feature.categorical else value
+        value = FLAG_WORDS.get(value.strip().lower(), value) if not feature.categorical else value
     try:
         if isinstance(value, str) and "_" in value:
             raise ValueError

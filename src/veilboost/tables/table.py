@@ -17,7 +17,8 @@ from veilboost.tables.alignment import read_ids
 from veilboost.tables.reading import Source, is_readable, read_columns
 from veilboost.tables.schema import Feature, Kind
 
-_FLAG_WORDS: Final = {"true": 1.0, "t": 1.0, "yes": 1.0, "false": 0.0, "f": 0.0, "no": 0.0}
+#: Texts that flags are written as, in lower case.
+FLAG_WORDS: Final = {"true": 1.0, "t": 1.0, "yes": 1.0, "false": 0.0, "f": 0.0, "no": 0.0}
 _FLAG_SPELLINGS: Final = "0/1, true/false, t/f or yes/no"
 _UNKNOWN: Final = -1.0
 _FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
@@ -297,7 +298,7 @@ class _Column:
         numbers, wrong = self._parse()
         if wrong.any():
             words = self._text().str.to_lowercase()
-            meant = words.replace_strict(_FLAG_WORDS, default=_UNKNOWN, return_dtype=pl.Float64).to_numpy()
+            meant = words.replace_strict(FLAG_WORDS, default=_UNKNOWN, return_dtype=pl.Float64).to_numpy()
             numbers = np.where(wrong, meant, numbers)
         self.refuse(~np.isnan(numbers) & (numbers != 0.0) & (numbers != 1.0), why)
         return numbers + 0.0  # -0.0 becomes 0.0
