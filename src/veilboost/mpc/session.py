@@ -109,6 +109,8 @@ class Session(ABC):
         Disclosures so far; the same at every owner.
     phases
         Where time and bytes go.
+    exact
+        Whether truncation is exact, so that results are functions of the inputs and not of coins; the same everywhere.
     """
 
     def __init__(self, transport: Transport, owners: Sequence[str], dealer: str, holder: int | None) -> None:
@@ -119,6 +121,7 @@ class Session(ABC):
         self.rounds = 0
         self.ledger: list[Disclosure] = []
         self.phases = Phases(transport.bytes_sent)
+        self.exact = False
         self._next_number = 0
 
     def __repr__(self) -> str:
