@@ -14,7 +14,7 @@ import numpy as np
 from veilboost.mpc.correlations import AnyMask, Correlation, Mask
 from veilboost.mpc.prg import Stream
 from veilboost.mpc.ring import Words
-from veilboost.mpc.session import Dealt, Exchanged, Opening, Session, corrected_owner
+from veilboost.mpc.session import EVERYONE, Dealt, Exchanged, Opening, Session, corrected_owner
 from veilboost.mpc.shares import Shape, Shared, SharedBits
 from veilboost.mpc.transport.base import Octets, Transport
 
@@ -82,6 +82,11 @@ class DealerSession(Session):
 
     def disclose(self, value: Shared | SharedBits, to: str, what: str, why: str) -> Words | None:
         self._enter(value, to, what, why)
+        return None
+
+    def publish(self, value: Shared | SharedBits, what: str, why: str, *, noted: bool = True) -> Words | None:
+        if noted:
+            self._enter(value, EVERYONE, what, why)
         return None
 
     def _send(self, owner: int, words: Words) -> None:

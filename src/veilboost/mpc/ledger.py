@@ -14,7 +14,7 @@ class Disclosure:
     Attributes
     ----------
     receiver
-        The only participant that learns the value.
+        The only participant that learns the value, or "everyone".
     value
         What it is, in words.
     why

@@ -6,7 +6,7 @@ Everything that a participant sends passes through this module, in one of these 
 - `Session.exchange_masked`: own share minus a uniform one-time mask of one's own, to all owners;
 - `Session.pass_masked`: words that the caller has masked with a stream or drawn uniformly (incidence only);
 - `Session.share`: uniform shares of an owner's own input;
-- `Session.disclose`: a value for one receiver, entered in the ledger;
+- `Session.disclose`: a value for one receiver, entered in the ledger; `Session.publish`: one for everybody;
 - `Session.deal`: the dealer's corrections, uniform for who receives them.
 
 All participants number correlations alike, so that the stream of a number is expanded once by each owner that needs it
@@ -31,6 +31,9 @@ from veilboost.mpc.prg import KEY_BYTES, Stream
 from veilboost.mpc.ring import WORD, WORD_BITS, Words
 from veilboost.mpc.shares import Shape, Shared, SharedBits, SharedLanes
 from veilboost.mpc.transport.base import Octets, Transport
+
+#: In the ledger: all participants of a job learn the value.
+EVERYONE = "everyone"
 
 Opening = tuple[Shared, Mask[Shared]] | tuple[SharedBits, Mask[SharedBits]] | tuple[SharedLanes, Mask[SharedLanes]]
 
@@ -194,6 +197,14 @@ class Session(ABC):
         no more than their sum, even to a receiver that works together with the dealer.
         """
 
+    @abstractmethod
+    def publish(self, value: Shared | SharedBits, what: str, why: str, *, noted: bool = True) -> Words | None:
+        """Let everybody learn a value: all owners get it, and may tell others; None at the dealer.
+
+        The entry in the ledger says what and why. Without `noted` there is none: only for values that follow from
+        entries that are there, or that are the same whatever the secrets are. Shares are made fresh as in `disclose`.
+        """
+
     def _enter(self, value: Shared | SharedBits, to: str, what: str, why: str) -> None:
         shape = value.shape if isinstance(value, Shared) else (*value.shape[:-1], value.count)
         self.ledger.append(Disclosure(to, what, why, shape, None if self.dealing else self.rounds))
@@ -312,6 +323,19 @@ class OwnerSession(Session):
         if to != self.transport.name:
             self.transport.send(to, _octets(fresh))
             return None
+        total = fresh
+        for peer in self._others:
+            total = domain.combine(total, self._receive_words(peer, fresh.size).reshape(fresh.shape))
+        return total
+
+    def publish(self, value: Shared | SharedBits, what: str, why: str, *, noted: bool = True) -> Words | None:
+        domain = Domain.RING if isinstance(value, Shared) else Domain.BITS
+        if noted:
+            self._enter(value, EVERYONE, what, why)
+        self.rounds += 1
+        words = value.words if isinstance(value, Shared) else without_padding(value.words, value.count)
+        fresh = np.ascontiguousarray(domain.combine(words, self._zero_share(domain, value.shape)))
+        self._send_to_others(fresh)
         total = fresh
         for peer in self._others:
             total = domain.combine(total, self._receive_words(peer, fresh.size).reshape(fresh.shape))

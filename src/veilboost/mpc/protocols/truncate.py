@@ -1,8 +1,8 @@
 """Division of shared fixed-point values by a power of two.
 
 docs/protocols/truncate.md; A. Dalskov, D. Escudero, M. Keller, "Secure evaluation of quantized neural networks",
-PoPETs 2020(4), with a dealer for the masks. Exact floors compare the low bits too, as O. Catrina, S. de Hoogh, "Improved
-primitives for secure multiparty integer computation", SCN 2010 (their Div2m).
+PoPETs 2020(4), with a dealer for the masks. Exact floors compare the low bits too, as O. Catrina and S. de Hoogh do,
+"Improved primitives for secure multiparty integer computation", SCN 2010.
 """
 
 from __future__ import annotations

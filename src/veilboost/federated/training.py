@@ -1,0 +1,263 @@
+"""What the aggregators and their dealer do: cuts, base score, trees.
+
+docs/protocols/federated.md. All of them run this same program; the dealer without clients and without shares.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from veilboost.errors import ParticipantError
+from veilboost.federated.client import Structure
+from veilboost.federated.edges import STEPS, EdgeSearch, decide
+from veilboost.federated.forest import Forest, GrownTree
+from veilboost.federated.gather import Collected, Gatherer, add_shares
+from veilboost.federated.growing import grow_tree, leaves_of
+from veilboost.federated.messages import Question
+from veilboost.federated.task import LABEL_BITS, RATIO_BITS, FederatedTask, SizedTask
+from veilboost.mpc.protocols.divide import DIVISOR_BITS, divide
+from veilboost.mpc.protocols.truncate import truncate
+from veilboost.mpc.ring import Words
+from veilboost.mpc.session import Session
+from veilboost.mpc.shares import Shared, concatenate
+from veilboost.splitting.search import interleave
+
+#: What an aggregator adds to its share of the sums of a kind of question, for differential privacy; of so many words.
+Noise = Callable[[str, int], Words]
+
+
+@dataclass
+class Training:
+    """One participant's part of a training.
+
+    Attributes
+    ----------
+    session
+        Of an aggregator, or of the dealer.
+    sized
+        The task, and the rows of the clients that take part.
+    gatherer
+        None at the dealer.
+    forest
+        What is known: of a training that is resumed the complete trees.
+    structure
+        In mode leaf_sums, how trees are drawn.
+    noise
+        At an aggregator, with differential privacy.
+    """
+
+    session: Session
+    sized: SizedTask
+    gatherer: Gatherer | None
+    forest: Forest = field(default_factory=Forest)
+    structure: Structure | None = None
+    noise: Noise | None = None
+    private: bool = False
+
+    def __post_init__(self) -> None:
+        self._serial = 0
+        self._cohort: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> FederatedTask:
+        return self.sized.task
+
+    def run(
+        self,
+        done: int = 0,
+        on_tree: Callable[[int], None] = lambda number: None,
+        keep: Callable[[int], None] = lambda number: None,
+    ) -> Forest:
+        """Train.
+
+        Parameters
+        ----------
+        done
+            Rounds that are complete. A round is one tree, or one for each class.
+        on_tree
+            Called with the number of rounds done: after the setup, then after every round.
+        keep
+            Called after every round, to write a checkpoint.
+
+        Raises
+        ------
+        ParticipantError
+            Fewer clients than `min_clients` are left, or a client's values are out of range.
+        """
+        session, parameters = self.session, self.task.parameters
+        session.exact = True
+        if done == 0:
+            session.phases.enter("setup")
+            self._find_edges()
+            if parameters.base_score is None:
+                self._find_ratios()
+        on_tree(done)
+        for number in range(done * parameters.outputs, parameters.n_trees):
+            tree = self._grow_leaves(number) if self.task.leaf_sums else self._grow(number)
+            self.forest.trees[number:] = [tree]
+            if (number + 1) % parameters.outputs == 0:
+                session.phases.enter("checkpoint")
+                keep((number + 1) // parameters.outputs)
+                on_tree((number + 1) // parameters.outputs)
+        if self.gatherer is not None:
+            question = self._question("done", parameters.n_trees, content=self._news(parameters.n_trees))
+            self.gatherer.finish(question, self.gatherer.alive)
+        return self.forest
+
+    def _find_edges(self) -> None:
+        """Cuts of the numeric columns: `STEPS` questions."""
+        columns, cuts = len(self.task.numeric), self.task.cuts
+        search = EdgeSearch(columns, cuts)
+        size = columns * cuts + columns
+        for _ in range(STEPS if columns else 0):
+            counts = self._sum("edges", 0, 0, search.to_json(), size, {c: r * size for c, r in self.sized.rows.items()})
+            decide(
+                self.session,
+                counts[: columns * cuts].reshape(columns, cuts),
+                counts[columns * cuts :],
+                search,
+                noted=search.step == 0,
+            )
+        if not self.session.dealing:
+            self.forest.edges = search.edges()
+
+    def _find_ratios(self) -> None:
+        """Sums of labels over the sum of weights, published: the base score follows from them."""
+        session, columns = self.session, self.task.label_columns
+        # Labels and weights are at most 1 in the unit of the job.
+        bounds = {client: (rows << LABEL_BITS) * (columns + 1) for client, rows in self.sized.rows.items()}
+        sums = self._sum("labels", 0, 0, {}, columns + 1, bounds)
+        excess = max(0, LABEL_BITS + math.ceil(math.log2(self.sized.total + 1)) - (DIVISOR_BITS - 1))
+        if excess:
+            (sums,) = truncate(session, (sums, excess))
+        whole = concatenate([sums[columns:]] * columns)
+        ratios = divide(session, sums[:columns], whole, RATIO_BITS, 2)
+        words = session.publish(ratios, "base score", "the model: all participants receive it")
+        if words is not None:
+            self.forest.ratios = tuple(words.view(np.int64).tolist())
+
+    def _grow(self, number: int) -> GrownTree:
+        previous: list[Shared] = []
+
+        def histograms(level: int, grown: GrownTree) -> Shared:
+            shape = (self.task.space.n_bins, self.task.vectors, 2**level)
+            both, attempt = level == 0 or self.private, 0
+            found: Shared
+            while True:
+                content = {**self._news(number, level), "both": both}
+                content["levels"] = grown.to_json()["levels"]
+                size = shape[0] * shape[1] * (2**level if both else 2**level // 2)
+                clients = self._asked(number) if level == 0 else self._cohort
+                collected = self._collect("level", number, level, content, clients, size, attempt)
+                if collected is None or both or collected.clients == self._cohort:
+                    break
+                # Left children alone say nothing of the rest of another cohort: both are asked for, of those who are
+                # left. Nothing of this level has been opened.
+                self._cohort, both, attempt = collected.clients, True, attempt + 1
+            if collected is not None:
+                self._cohort = collected.clients
+            found = self._add("level", collected, size, self._bounds(len(self.task.features)))
+            if self.session.dealing:
+                found = Shared(None, None, shape)
+            elif both:
+                found = found.reshape(*shape)
+            else:
+                left = found.reshape(shape[0], shape[1], shape[2] // 2)
+                found = interleave(left, previous[-1] - left)
+            previous[:] = [found]
+            return found
+
+        return grow_tree(self.session, self.sized, number, histograms)
+
+    def _grow_leaves(self, number: int) -> GrownTree:
+        """A tree of random structure: one question."""
+        session, vectors, leaves = self.session, self.task.vectors, 2**self.task.parameters.max_depth
+        grown = GrownTree()
+        if not session.dealing and self.structure is not None:
+            grown = self.structure(self.task, self.forest, number)
+        session.phases.enter("sums of clients")
+        sums = self._sum("leaves", number, 0, self._news(number), vectors * leaves, self._bounds(1))
+        session.phases.enter("leaves")
+        return GrownTree(grown.levels, leaves_of(session, self.sized, sums.reshape(vectors, leaves)))
+
+    def _sum(
+        self, kind: str, tree: int, level: int, content: Mapping[str, Any], size: int, bounds: Mapping[str, int]
+    ) -> Shared:
+        """Ask all clients that are up to date and add their answers."""
+        collected = self._collect(kind, tree, level, content, self._asked(tree), size)
+        return self._add(kind, collected, size, bounds)
+
+    def _collect(
+        self,
+        kind: str,
+        tree: int,
+        level: int,
+        content: Mapping[str, Any],
+        clients: Sequence[str],
+        size: int,
+        attempt: int = 0,
+    ) -> Collected | None:
+        if self.gatherer is None:
+            return None
+        question = self._question(kind, tree, level, attempt, content)
+        collected = self.gatherer.collect(question, clients, size)
+        least = self.task.min_clients
+        if len(collected.clients) < least:
+            missing = ", ".join(client for client in self.task.clients if client not in collected.clients)
+            raise ParticipantError(
+                f"only {len(collected.clients)} of the {len(self.task.clients)} clients are left, and min_clients is "
+                f"{least}: bring back {missing} and continue with --resume"
+            )
+        return collected
+
+    def _add(self, kind: str, collected: Collected | None, size: int, bounds: Mapping[str, int]) -> Shared:
+        total = add_shares(self.session, self.task.clients, collected, bounds, size)
+        if self.noise is None or self.session.dealing:
+            return total
+        return Shared(self.session.holder, total.words + self.noise(kind, size))
+
+    def _asked(self, tree: int) -> tuple[str, ...]:
+        """Clients that are asked at the beginning of a tree, after those that have missed trees have caught up."""
+        gatherer = self.gatherer
+        if gatherer is None:
+            return ()
+        behind = [client for client in gatherer.alive if client in gatherer.behind]
+        if behind:
+            content = {"forest": self.forest.to_json(), "rows": self.sized.rows}
+            known = gatherer.tell(self._question("trees", tree, content=content), behind)
+            gatherer.behind -= {client for client, trees in known.items() if trees == tree}
+        return tuple(client for client in gatherer.alive if client not in gatherer.behind)
+
+    def _question(
+        self, kind: str, tree: int, level: int = 0, attempt: int = 0, content: Mapping[str, Any] | None = None
+    ) -> Question:
+        self._serial += 1
+        return Question(kind, self._serial, tree, attempt, level, content or {})
+
+    def _news(self, tree: int, level: int = 0) -> dict[str, Any]:
+        """What clients must know before they answer a question on a tree: the last one, or what comes before all."""
+        if level > 0:
+            return {}
+        if tree > 0:
+            return {"last": self.forest.trees[tree - 1].to_json()} if self.forest.trees else {}
+        known = self.forest.to_json()
+        return {"edges": known["edges"], "ratios": known["ratios"], "rows": self.sized.rows}
+
+    def _bounds(self, columns: int) -> dict[str, int]:
+        """What the magnitudes in a client's sums of gradients, hessians and rows add up to at most.
+
+        Residuals of squared error are bounded in the mean over all rows only: over a client's own m of n rows their sum
+        is at most sqrt(m n) times that bound.
+        """
+        scales, limits = self.sized.scales, self.task.bounds
+        each = limits.gradient * 2.0**scales.gradient_bits + limits.hessian * 2.0**scales.hessian_bits + 3
+        squared = self.task.parameters.objective == "reg:squarederror"
+        return {
+            client: math.ceil(columns * each * (math.sqrt(rows * self.sized.total) if squared else rows))
+            for client, rows in self.sized.rows.items()
+        }
