@@ -1,5 +1,6 @@
 """Estimators of federated training: parameters, what they refuse, and the job that they draft."""
 
+import inspect
 from pathlib import Path
 from typing import Any, Never
 
@@ -60,6 +61,8 @@ def test_parameters_are_those_of_training_on_shares_and_more() -> None:
     assert model.set_params(mode="leaf_sums", seed=3) is model
     assert (model.mode, model.seed) == ("leaf_sums", 3)
     assert not set(OWN) & set(XORBoostClassifier().get_params())
+    shown = inspect.signature(FederatedClassifier).parameters
+    assert {name: one.default for name, one in shown.items()} == FederatedClassifier().get_params()
     assert is_classifier(model)
     assert is_regressor(FederatedRegressor())
 
