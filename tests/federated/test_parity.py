@@ -1,7 +1,7 @@
 """Federated training against the plaintext oracle on the pooled rows, with the same cuts.
 
-The oracle's audit replays the model in exact arithmetic, as for training on shares. The clients compute gradients in the
-clear, so that all that differs is their rounding to fixed point and the split search on shares.
+The oracle's audit replays the model in exact arithmetic, as for training on shares. The clients compute gradients in
+the clear, so that all that differs is their rounding to fixed point and the split search on shares.
 """
 
 from collections.abc import Sequence

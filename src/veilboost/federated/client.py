@@ -13,6 +13,7 @@ from veilboost.federated.keys import ClientRing, Identity
 from veilboost.federated.local import Clipping, LocalRows
 from veilboost.federated.messages import SUMS, Answer, Question
 from veilboost.federated.task import FederatedTask, SizedTask
+from veilboost.mpc.ledger import Disclosure
 from veilboost.mpc.ring import Words
 from veilboost.tables.table import Table
 
@@ -42,6 +43,8 @@ class Client:
         The model so far.
     done
         Whether the training is over and the model complete.
+    ledger
+        At the end, what the aggregators have disclosed.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Client:
         self.task, self.name = task, name
         self.forest = Forest()
         self.done = False
+        self.ledger: list[Disclosure] = []
         self._local = LocalRows(task, name, table, clipping)
         self._ring = ClientRing(identity, job_hash, name, table.rows, aggregators)
         self._counters = counters
@@ -102,7 +106,9 @@ class Client:
             self._catch_up(content)
             return Answer({"trees": self._known()}).to_bytes()
         if question.kind == "done":
-            self._take_news(question)
+            if not self._take_news(question):
+                return Answer({"behind": self._known()}).to_bytes()
+            self.ledger = ledger_from_json(content.get("ledger"))
             self.done = True
             return Answer({"trees": self._known()}).to_bytes()
         if not self._take_news(question):
@@ -111,6 +117,11 @@ class Client:
         self._counters.take(question.place)
         return Answer({"serial": question.serial}, self._ring.share(question.serial, data, words)).to_bytes()
 
+    @property
+    def total_rows(self) -> int:
+        """Rows of all clients; 0 before it is known."""
+        return 0 if self._sized is None else self._sized.total
+
     def _known(self) -> int:
         """Complete trees."""
         return sum(tree.weights is not None for tree in self.forest.trees)
@@ -118,12 +129,7 @@ class Client:
     def _take_news(self, question: Question) -> bool:
         """Take what the question says of the model; False if trees in between are not known."""
         content, task, forest = question.content, self.task, self.forest
-        if "rows" in content:
-            rows = content["rows"]
-            sound = isinstance(rows, dict) and all(type(count) is int and count > 0 for count in rows.values())
-            if not sound or not set(rows) <= set(task.clients) or rows.get(self.name) != self._local.rows:
-                raise ProtocolError("the server has the wrong number of rows for this client: start the job again")
-            self._sized = task.with_rows(rows)
+        self._take_rows(content)
         if "edges" in content and forest.edges is None:
             forest.edges = forest_from_json({"edges": content["edges"], "ratios": [], "trees": []}, task).edges
         if "ratios" in content and not forest.ratios:
@@ -140,6 +146,15 @@ class Client:
             if question.kind == "level":
                 forest.trees[question.tree :] = [GrownTree(levels_from_json(content.get("levels"), task))]
         return True
+
+    def _take_rows(self, content: Mapping[str, Any]) -> None:
+        rows = content.get("rows")
+        if rows is None:
+            return
+        sound = isinstance(rows, dict) and all(type(count) is int and count > 0 for count in rows.values())
+        if not sound or not set(rows) <= set(self.task.clients) or rows.get(self.name) != self._local.rows:
+            raise ProtocolError("the server has the wrong number of rows for this client: start the job again")
+        self._sized = self.task.with_rows(rows)
 
     def _sums(self, question: Question) -> Words:
         if question.kind == "edges":
@@ -165,6 +180,7 @@ class Client:
 
     def _catch_up(self, content: Mapping[str, Any]) -> None:
         """Take the model so far."""
+        self._take_rows(content)
         forest = forest_from_json(content.get("forest"), self.task)
         if any(tree.weights is None for tree in forest.trees) or len(forest.trees) < self._known():
             raise ProtocolError("the server sent a model that is not complete: is it on another version?")
@@ -172,3 +188,11 @@ class Client:
         self.forest.edges = self.forest.edges or forest.edges
         self.forest.ratios = self.forest.ratios or forest.ratios
         self.forest.trees[known:] = forest.trees[known:]
+
+
+def ledger_from_json(entries: Any) -> list[Disclosure]:
+    """What the aggregators have disclosed, as they tell it at the end; ProtocolError where it cannot be read."""
+    try:
+        return [Disclosure.from_dict(entry) for entry in entries]
+    except (TypeError, ValueError, KeyError):
+        raise ProtocolError("the server sent a ledger that cannot be read: is it on another version?") from None

@@ -42,7 +42,7 @@ class DirectCourier:
     """
 
     def __init__(self, links: Mapping[str, Transport], on_lost: Callable[[str, str], None]) -> None:
-        self._links = dict(links)
+        self._all, self._links = links, dict(links)
         self._on_lost = on_lost
         self._workers = ThreadPoolExecutor(max(1, len(self._links)), thread_name_prefix="ask")
 
@@ -62,6 +62,11 @@ class DirectCourier:
         for one in late:  # its thread ends with the connection
             self._drop(asked[one], f"{asked[one]} has not answered within {seconds:g} seconds")
         return answers
+
+    @property
+    def bytes_sent(self) -> dict[str, int]:
+        """To each client."""
+        return {client: link.bytes_sent[client] for client, link in self._all.items()}
 
     def close(self) -> None:
         for link in self._links.values():

@@ -26,6 +26,7 @@ from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, stack
 from veilboost.mpc.transport.base import Transport
 from veilboost.splitting.search import conjunction_of
+from veilboost.version import __version__
 
 #: Random sums of a client's update that are compared with their bound: a value beyond twice the bound passes each with
 #: probability 1/2 at most.
@@ -144,6 +145,7 @@ class Gatherer:
             "job": self._job_hash.hex(),
             "nonce": nonce.hex(),
             "trees": trees,
+            "version": __version__,
         }
         question = Question("hello", 0, content=content)
         answers = self._answers(question.to_bytes(), self._clients, everything=True)

@@ -25,6 +25,7 @@ from veilboost.errors import PeerMismatch, ProtocolError
 from veilboost.federated.messages import octets_of, text_of
 from veilboost.mpc.prg import KEY_BYTES, Stream, derive_key
 from veilboost.mpc.ring import WORD, Words
+from veilboost.version import __version__
 
 _SUITE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305)
 _NONCE_BYTES = 32
@@ -143,6 +144,8 @@ class ClientRing:
         introduced = hello.get("aggregators")
         if nonce is None or not isinstance(introduced, dict) or tuple(introduced) != tuple(sorted(self._aggregators)):
             raise ProtocolError("the server's greeting cannot be read: is it on another version?")
+        if hello.get("version") != __version__:
+            raise PeerMismatch(f"the server runs another version than {__version__}: install the same one everywhere")
         if hello.get("job") != self._job_hash.hex():
             raise PeerMismatch("the server and this client have different job files: give both the same file")
         own_nonce = token_bytes(_NONCE_BYTES)

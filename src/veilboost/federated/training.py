@@ -105,7 +105,9 @@ class Training:
                 keep((number + 1) // parameters.outputs)
                 on_tree((number + 1) // parameters.outputs)
         if self.gatherer is not None:
-            question = self._question("done", parameters.n_trees, content=self._news(parameters.n_trees))
+            content = {**self._news(parameters.n_trees), "ledger": [entry.to_dict() for entry in session.ledger]}
+            self._asked(parameters.n_trees - 1)  # who has missed trees catches up
+            question = self._question("done", parameters.n_trees, content=content)
             self.gatherer.finish(question, self.gatherer.alive)
         return self.forest
 

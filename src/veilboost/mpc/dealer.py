@@ -12,9 +12,10 @@ from typing import NoReturn, cast
 import numpy as np
 
 from veilboost.mpc.correlations import AnyMask, Correlation, Mask
+from veilboost.mpc.ledger import EVERYONE
 from veilboost.mpc.prg import Stream
 from veilboost.mpc.ring import Words
-from veilboost.mpc.session import EVERYONE, Dealt, Exchanged, Opening, Session, corrected_owner
+from veilboost.mpc.session import Dealt, Exchanged, Opening, Session, corrected_owner
 from veilboost.mpc.shares import Shape, Shared, SharedBits
 from veilboost.mpc.transport.base import Octets, Transport
 

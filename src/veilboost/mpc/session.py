@@ -25,15 +25,12 @@ import numpy as np
 
 from veilboost.errors import MaskReuseError
 from veilboost.mpc.correlations import AnyMask, Correlation, Domain, Field, Mask
-from veilboost.mpc.ledger import Disclosure
+from veilboost.mpc.ledger import EVERYONE, Disclosure
 from veilboost.mpc.phases import Phases
 from veilboost.mpc.prg import KEY_BYTES, Stream
 from veilboost.mpc.ring import WORD, WORD_BITS, Words
 from veilboost.mpc.shares import Shape, Shared, SharedBits, SharedLanes
 from veilboost.mpc.transport.base import Octets, Transport
-
-#: In the ledger: all participants of a job learn the value.
-EVERYONE = "everyone"
 
 Opening = tuple[Shared, Mask[Shared]] | tuple[SharedBits, Mask[SharedBits]] | tuple[SharedLanes, Mask[SharedLanes]]
 
