@@ -28,6 +28,9 @@ Keys = npt.NDArray[np.uint32]
 Float32 = npt.NDArray[np.float32]
 
 STEPS = 32
+
+#: The entry in the ledger.
+EDGES = "edges of every numeric column"
 _SIGN = np.uint32(1 << 31)
 
 
@@ -136,7 +139,7 @@ def count_below(ordered: Keys, thresholds: Keys) -> npt.NDArray[np.int64]:
     return np.searchsorted(ordered, thresholds, side="left").astype(np.int64)
 
 
-def decide(session: Session, counts: Shared, present: Shared, search: EdgeSearch, *, noted: bool) -> None:
+def decide(session: Session, counts: Shared, present: Shared, search: EdgeSearch) -> None:
     """One step of the search: compare ranks with their ranges and take the outcome, which everybody learns.
 
     Parameters
@@ -145,8 +148,6 @@ def decide(session: Session, counts: Shared, present: Shared, search: EdgeSearch
         Shape (columns, cuts): cells below each threshold.
     present
         Shape (columns,): cells that are not missing.
-    noted
-        Whether the cuts are to be entered in the ledger, which happens once.
 
     Notes
     -----
@@ -160,12 +161,11 @@ def decide(session: Session, counts: Shared, present: Shared, search: EdgeSearch
     too_low = doubled - all_cells * to_ring(2 * number - 1)
     too_high = all_cells * to_ring(2 * number + 1) - doubled
     planes = negative_planes(session, stack([too_low, too_high]).reshape(2, columns * cuts))
-    words = session.publish(
-        planes,
-        "cuts of numeric columns",
-        "clients bin by them; on which side of each threshold of the search a cut lies follows from the cut",
-        noted=noted,
-    )
+    if search.step == 0:
+        session.note(
+            EDGES, "clients bin by them; what each step of the search tells follows from them", (columns, cuts)
+        )
+    words = session.publish(planes, EDGES)
     if words is None:
         search.step += 1
         return

@@ -301,59 +301,74 @@ class _Words:
         return self.words
 
 
-def add_shares(
-    session: Session, clients: Sequence[str], collected: Collected | None, bounds: Mapping[str, int], size: int
-) -> Shared:
-    """The sum of the updates, each of which is first compared with its bound.
+class RangeChecks:
+    """Adds up updates, and compares each client's with its bound, of one question or of several together.
+
+    docs/protocols/federated.md. From random bytes that all aggregators have contributed to after the answers were in,
+    every aggregator draws a random set of positions for each of 40 projections and sums its shares there. For an honest
+    client no such sum exceeds the bound L of its magnitudes. If a value exceeds 2 L, then of the two sums with and
+    without it one at least is beyond L, modulo 2^64 too, so that it passes all with probability 2^-40. The idea is that
+    of the projections in C. Gentry, S. Halevi, V. Lyubashevsky, "Practical non-interactive publicly verifiable secret
+    sharing with thousands of parties", EUROCRYPT 2022, as used for updates in J. Bell et al., "ACORN: input validation
+    for secure aggregation", USENIX Security 2023.
 
     Parameters
     ----------
     clients
         All of the job, in its order: what is computed does not depend on who has answered.
-    collected
-        None at the dealer.
-    bounds
-        Public: of every client, what the sum of the magnitudes of its update cannot exceed.
-
-    Raises
-    ------
-    ParticipantError
-        At all aggregators alike: a client's values are too large; it is named, and nothing has been opened.
-
-    Notes
-    -----
-    1. From the common random bytes every aggregator draws a random set of positions for each projection, 40 in all, the
-       same for all clients, and sums its shares there.
-    2. For an honest client no such sum exceeds the bound L. If a value exceeds 2 L, then of the two sums with and
-       without it one at least is beyond L, modulo 2^64 too, so that it passes with probability 2^-40. This is the idea
-       of the projections in C. Gentry, S. Halevi, V. Lyubashevsky, "Practical non-interactive publicly verifiable
-       secret sharing with thousands of parties", EUROCRYPT 2022, as used for updates in J. Bell et al., "ACORN: input
-       validation for secure aggregation", USENIX Security 2023.
-    3. One comparison each way; the conjunction of a client's is published. It is 1 for every honest client and so tells
-       nothing.
     """
-    total = np.zeros(size, dtype=np.uint64)
-    sums = np.zeros((len(clients), PROJECTIONS), dtype=np.uint64)
-    if collected is not None:
+
+    def __init__(self, clients: Sequence[str]) -> None:
+        self._clients = tuple(clients)
+        self._sums = np.zeros((len(self._clients), PROJECTIONS), dtype=np.uint64)
+        self._limits = np.zeros((len(self._clients), 1), dtype=np.int64)
+
+    def __repr__(self) -> str:
+        return f"RangeChecks({len(self._clients)} clients, redacted)"
+
+    def add(self, collected: Collected, bounds: Mapping[str, int], size: int) -> Words:
+        """An aggregator's share of the sum of some updates, whose projections are remembered.
+
+        Parameters
+        ----------
+        bounds
+            Public: of every client, what the magnitudes of its update add up to at most.
+        """
+        total = np.zeros(size, dtype=np.uint64)
         choices = Stream(derive_key(collected.coins, b"projections"), 0).words(size)
-        for position, client in enumerate(clients):
+        for position, client in enumerate(self._clients):
             if client in collected.shares:
                 words = collected.shares[client]()
                 total += words
-                kernels.add_projections(words, choices, sums[position])
-    for start in range(0, len(clients), BATCH):
-        part = clients[start : start + BATCH]
-        limits = to_ring(np.array([[bounds.get(client, 0)] for client in part], dtype=np.int64))
-        own = None if session.dealing else sums[start : start + BATCH]
-        within = _within(session, Shared(session.holder, own, (len(part), PROJECTIONS)), limits)
-        if within is not None:
-            for client, sound in zip(part, within, strict=True):
-                if not sound:
-                    raise ParticipantError(
-                        f"{client} has sent values that are too large for its number of rows: "
-                        f"check its table and its version, or resume without it"
-                    )
-    return Shared(session.holder, None if session.dealing else total, (size,))
+                kernels.add_projections(words, choices, self._sums[position])
+                self._limits[position] += bounds[client]
+        return total
+
+    def settle(self, session: Session) -> None:
+        """Compare what has been remembered, and forget it. All participants call this, the dealer too.
+
+        Raises
+        ------
+        ParticipantError
+            At all aggregators alike: a client's values are too large; it is named.
+
+        Notes
+        -----
+        One comparison for each projection and side; the conjunction of a client's is published. It is 1 for every
+        honest client and so tells nothing.
+        """
+        for start in range(0, len(self._clients), BATCH):
+            part = slice(start, min(start + BATCH, len(self._clients)))
+            shape = (part.stop - part.start, PROJECTIONS)
+            sums = Shared(session.holder, None if session.dealing else self._sums[part].copy(), shape)
+            within = _within(session, sums, to_ring(self._limits[part]))
+            if within is not None and not within.all():
+                client = self._clients[start + int(np.argmin(within))]
+                raise ParticipantError(
+                    f"{client} has sent values that are too large for its number of rows: "
+                    "check its table and its version, or resume without it"
+                )
+        self._sums[:], self._limits[:] = 0, 0
 
 
 def _within(session: Session, sums: Shared, limits: Words) -> np.typing.NDArray[np.bool_] | None:
@@ -367,7 +382,7 @@ def _within(session: Session, sums: Shared, limits: Words) -> np.typing.NDArray[
 def _published(session: Session, gaps: Shared, rows: int) -> np.typing.NDArray[np.bool_] | None:
     planes = ~negative_planes(session, gaps)
     fine = conjunction_of(session, [planes[number] for number in range(len(planes))])
-    words = session.publish(fine.reshape(1), "range checks", "1 for every honest client", noted=False)
+    words = session.publish(fine.reshape(1), None)  # 1 for every honest client
     return None if words is None else unpack_bits(words, rows)[0].astype(np.bool_)
 
 

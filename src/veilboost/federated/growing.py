@@ -27,7 +27,14 @@ from veilboost.splitting.sides import left_sums, sides_of
 from veilboost.trees.parameters import Parameters
 from veilboost.trees.sampling import sample_features
 
-_WHY = "the model: all participants receive it"
+WHY = "the model: all participants receive it"
+
+#: Entries in the ledger, each of all trees together.
+SPLITS = "feature, bin and default direction of every split"
+SETS = "categories of every split into sets"
+WEIGHTS = "leaf weights"
+GAINS = "gain of every split (reveal_gain)"
+COVERS = "hessian sum of every node (reveal_gain)"
 
 Int64 = npt.NDArray[np.int64]
 
@@ -59,13 +66,17 @@ class _Found:
         return np.ones(2 * nodes, dtype=np.bool_) if self.choice is None else np.repeat(self.choice > 0, 2)
 
 
-def grow_tree(session: Session, sized: SizedTask, number: int, histograms: Histograms) -> GrownTree:
+def grow_tree(
+    session: Session, sized: SizedTask, number: int, histograms: Histograms, unchanged: Callable[[], bool]
+) -> GrownTree:
     """Grow tree `number`, level by level.
 
     Parameters
     ----------
     histograms
         Called with the number of the level and the tree so far.
+    unchanged
+        Whether the last histograms are of the same clients as those before.
 
     Returns
     -------
@@ -77,7 +88,9 @@ def grow_tree(session: Session, sized: SizedTask, number: int, histograms: Histo
     For every level:
 
     1. The clients' sums (`histograms`); the nodes' own sums are those over the bins of the first column.
-    2. What nodes are worth before they split (`open_nodes`), and their best splits (`find_splits`).
+    2. What nodes are worth before they split, and their best splits (`find_splits`). The former is known from the level
+       above, unless other clients have answered there: then it is computed anew (`open_nodes`). The dealer, who does
+       not know, prepares for that on every level.
     3. Number of the winning candidate of every node, and in partitioned columns the categories that go right, are
        published.
 
@@ -88,13 +101,22 @@ def grow_tree(session: Session, sized: SizedTask, number: int, histograms: Histo
     alive = np.ones(1, dtype=np.bool_)
     bounds = bounds_of_root(session, parameters, scales)
     signs = task.space.of_candidates(parameters.signs(task.features))
+    children: Standing | None = None
     found: list[_Found] = []
     for level in range(parameters.max_depth):
         session.phases.enter("sums of clients")
         histogram = histograms(level, grown)
         session.phases.enter("split search")
         sums = histogram[: int(task.space.bin_starts[1])].sum(axis=0)
-        standing = open_nodes(session, sums, _public_plane(session, alive), parameters, scales, bounds)
+        opened = _public_plane(session, alive)
+        if children is None:
+            standing = open_nodes(session, sums, opened, parameters, scales, bounds)
+        elif unchanged():
+            with session.idle():
+                open_nodes(session, sums, opened, parameters, scales, bounds)
+            standing = replace(children, bounds=bounds)
+        else:
+            standing = open_nodes(session, sums, opened, parameters, scales, bounds)
         permitted = sample_features(parameters, number, level, len(task.features))
         splits, partition = _search(session, sized, parameters, histogram, standing, permitted, signs)
         found.append(_disclose(session, sized, splits, standing, partition))
@@ -105,10 +127,11 @@ def grow_tree(session: Session, sized: SizedTask, number: int, histograms: Histo
             winners = _winners(session, task, found[-1].choice, 2**level)
             rising, falling = (has_sign(winners, np.flatnonzero(signs == sign)) for sign in (1, -1))
             bounds = bounds_of_children(session, bounds, children.weight, rising, falling)
+    assert children is not None
     session.phases.enter("leaves")
     covers = [cover for level in found for cover in level.covers]
     if parameters.reveal_gain:
-        words = session.publish(children.sums[1], "hessian sum of every node (reveal_gain)", _WHY)
+        words = session.publish(children.sums[1], COVERS)
         covers += _decoded(words, scales.hessian_bits, task.unit.hessian)
     weights = publish_weights(session, children, parameters, sized)
     gains = tuple(gain for level in found for gain in level.gains)
@@ -131,7 +154,7 @@ def publish_weights(
 ) -> tuple[int, ...] | None:
     """Leaf weights in the unit of the job with 24 fraction bits; None at the dealer."""
     weights = leaf_weights(session, leaves, parameters, sized.scales)
-    words = session.publish(weights, "leaf weights", _WHY)
+    words = session.publish(weights, WEIGHTS)
     return None if words is None else tuple(words.view(np.int64).tolist())
 
 
@@ -169,18 +192,18 @@ def _disclose(
 ) -> _Found:
     """Publish the winners of a level."""
     task, scales = sized.task, sized.scales
-    words = session.publish(splits.choice, "feature, bin and default direction of every split", _WHY)
+    words = session.publish(splits.choice, SPLITS)
     choice = None if words is None else words.view(np.int64)
     sets = None
     if partition is not None:
         winners = _winners(session, task, choice, standing.sums.shape[1])
         planes = partition.winning_sets(session, winners)
-        words = session.publish(planes, "categories of every split into sets", _WHY)
+        words = session.publish(planes, SETS)
         sets = None if words is None else unpack_bits(words, planes.count).astype(np.bool_)
     if not task.parameters.reveal_gain:
         return _Found(choice, sets)
-    gains = session.publish(splits.gain, "gain of every split (reveal_gain)", _WHY)
-    covers = session.publish(standing.sums[1], "hessian sum of every node (reveal_gain)", _WHY)
+    gains = session.publish(splits.gain, GAINS)
+    covers = session.publish(standing.sums[1], COVERS)
     return _Found(
         choice,
         sets,
@@ -227,3 +250,17 @@ def _public_plane(session: Session, bits: npt.NDArray[np.bool_]) -> SharedBits:
 
 def _decoded(words: Words | None, bits: int, unit: float) -> list[float]:
     return [] if words is None else (decode(words, bits) * unit).tolist()
+
+
+def note_model(session: Session, task: FederatedTask) -> None:
+    """Enter in the ledger what is disclosed of all trees."""
+    parameters = task.parameters
+    inner = 2**parameters.max_depth - 1
+    if not task.leaf_sums:
+        session.note(SPLITS, WHY, (parameters.n_trees, inner))
+        if task.space.partitioned:
+            session.note(SETS, WHY, (parameters.n_trees, inner, task.space.n_bins))
+        if parameters.reveal_gain:
+            session.note(GAINS, WHY, (parameters.n_trees, inner))
+            session.note(COVERS, WHY, (parameters.n_trees, 2 * inner + 1))
+    session.note(WEIGHTS, WHY, (parameters.n_trees, inner + 1))

@@ -16,8 +16,8 @@ from veilboost.errors import ParticipantError
 from veilboost.federated.client import Structure
 from veilboost.federated.edges import STEPS, EdgeSearch, decide
 from veilboost.federated.forest import Forest, GrownTree
-from veilboost.federated.gather import Collected, Gatherer, add_shares
-from veilboost.federated.growing import grow_tree, leaves_of
+from veilboost.federated.gather import Collected, Gatherer, RangeChecks
+from veilboost.federated.growing import WHY, grow_tree, leaves_of, note_model
 from veilboost.federated.messages import Question
 from veilboost.federated.task import LABEL_BITS, RATIO_BITS, FederatedTask, SizedTask
 from veilboost.mpc.protocols.divide import DIVISOR_BITS, divide
@@ -62,6 +62,8 @@ class Training:
     def __post_init__(self) -> None:
         self._serial = 0
         self._cohort: tuple[str, ...] = ()
+        self._unchanged = False
+        self._checks = RangeChecks(self.task.clients)
 
     @property
     def task(self) -> FederatedTask:
@@ -96,6 +98,7 @@ class Training:
             self._find_edges()
             if parameters.base_score is None:
                 self._find_ratios()
+        note_model(session, self.task)
         on_tree(done)
         for number in range(done * parameters.outputs, parameters.n_trees):
             tree = self._grow_leaves(number) if self.task.leaf_sums else self._grow(number)
@@ -123,8 +126,9 @@ class Training:
                 counts[: columns * cuts].reshape(columns, cuts),
                 counts[columns * cuts :],
                 search,
-                noted=search.step == 0,
             )
+        if columns:
+            self._checks.settle(self.session)
         if not self.session.dealing:
             self.forest.edges = search.edges()
 
@@ -139,7 +143,8 @@ class Training:
             (sums,) = truncate(session, (sums, excess))
         whole = concatenate([sums[columns:]] * columns)
         ratios = divide(session, sums[:columns], whole, RATIO_BITS, 2)
-        words = session.publish(ratios, "base score", "the model: all participants receive it")
+        session.note("base score", WHY, (columns,))
+        words = session.publish(ratios, "base score")
         if words is not None:
             self.forest.ratios = tuple(words.view(np.int64).tolist())
 
@@ -162,6 +167,7 @@ class Training:
                 # left. Nothing of this level has been opened.
                 self._cohort, both, attempt = collected.clients, True, attempt + 1
             if collected is not None:
+                self._unchanged = level > 0 and attempt == 0 and collected.clients == self._cohort
                 self._cohort = collected.clients
             found = self._add("level", collected, size, self._bounds(len(self.task.features)))
             if self.session.dealing:
@@ -174,7 +180,7 @@ class Training:
             previous[:] = [found]
             return found
 
-        return grow_tree(self.session, self.sized, number, histograms)
+        return grow_tree(self.session, self.sized, number, histograms, lambda: self._unchanged)
 
     def _grow_leaves(self, number: int) -> GrownTree:
         """A tree of random structure: one question."""
@@ -218,10 +224,12 @@ class Training:
         return collected
 
     def _add(self, kind: str, collected: Collected | None, size: int, bounds: Mapping[str, int]) -> Shared:
-        total = add_shares(self.session, self.task.clients, collected, bounds, size)
-        if self.noise is None or self.session.dealing:
-            return total
-        return Shared(self.session.holder, total.words + self.noise(kind, size))
+        words = None if collected is None else self._checks.add(collected, bounds, size)
+        if kind != "edges":  # of those, all questions together are checked at the end
+            self._checks.settle(self.session)
+        if words is not None and self.noise is not None:
+            words += self.noise(kind, size)
+        return Shared(self.session.holder, words, (size,))
 
     def _asked(self, tree: int) -> tuple[str, ...]:
         """Clients that are asked at the beginning of a tree, after those that have missed trees have caught up."""

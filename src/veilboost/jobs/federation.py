@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -398,7 +398,10 @@ def _ledger_from(data: bytes, lead: str) -> list[Disclosure]:
 def _mesh(role: Role, checkpoints: Mapping[int, str] | None = None) -> Iterator[tuple[TlsTransport, Meeting, Outcome]]:
     """Connect with the aggregators and those who serve them, greet, and take leave."""
     job = role.job
-    order: Sequence[str] = job.mesh_roles(role.engine)
+    members = (*job.aggregator_names, DEALER)
+    # A courier and an analyst only dial out, so they cannot reach each other, and need not.
+    others = [name for name in job.mesh_roles(role.engine) if name not in members]
+    order = [*members, *(others if role.name in members else [role.name])]
     addresses = {name: address for name, address in job.addresses.items() if name in order}
     contexts = load_tls(role.certificates, role.name)
     listener = listen(role.name, *addresses[role.name]) if role.name in addresses else None
@@ -418,7 +421,9 @@ def _mesh(role: Role, checkpoints: Mapping[int, str] | None = None) -> Iterator[
     outcome = Outcome(role.name)
     with _leaving(transport, role.name):
         role.on_phase("greeting the others")
-        meeting = greet(transport, job.aggregator_names, job.job_hash(), None, checkpoints, aligned=False)
+        meeting = greet(
+            transport, job.aggregator_names, job.job_hash(), None, checkpoints, aligned=False, members=members
+        )
         yield transport, meeting, outcome
         outcome.bytes_sent = dict(transport.bytes_sent)
         role.on_phase("taking leave")

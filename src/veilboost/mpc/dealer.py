@@ -12,7 +12,6 @@ from typing import NoReturn, cast
 import numpy as np
 
 from veilboost.mpc.correlations import AnyMask, Correlation, Mask
-from veilboost.mpc.ledger import EVERYONE
 from veilboost.mpc.prg import Stream
 from veilboost.mpc.ring import Words
 from veilboost.mpc.session import Dealt, Exchanged, Opening, Session, corrected_owner
@@ -85,9 +84,7 @@ class DealerSession(Session):
         self._enter(value, to, what, why)
         return None
 
-    def publish(self, value: Shared | SharedBits, what: str, why: str, *, noted: bool = True) -> Words | None:
-        if noted:
-            self._enter(value, EVERYONE, what, why)
+    def _publish(self, value: Shared | SharedBits) -> Words | None:
         return None
 
     def _send(self, owner: int, words: Words) -> None:

@@ -15,8 +15,9 @@ and by the dealer; a session never gives a number out twice.
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from secrets import token_bytes
 from typing import cast
@@ -149,6 +150,11 @@ class Session(ABC):
     def streams(self, number: int) -> dict[int, Stream]:
         """The streams of a correlation number by owner: one's own at an owner, all of them at the dealer."""
 
+    @contextlib.contextmanager
+    def idle(self) -> Iterator[None]:
+        """Leave a part of the public program out at the owners (`OwnerSession.idle`); the dealer does not."""
+        yield
+
     @abstractmethod
     def correlate(self, correlation: Correlation) -> Dealt:
         """The next correlation of the public program."""
@@ -194,13 +200,32 @@ class Session(ABC):
         no more than their sum, even to a receiver that works together with the dealer.
         """
 
-    @abstractmethod
-    def publish(self, value: Shared | SharedBits, what: str, why: str, *, noted: bool = True) -> Words | None:
+    def note(self, what: str, why: str, shape: Shape) -> None:
+        """Enter in the ledger what `publish` is about to let everybody learn, in one piece or in many."""
+        self.ledger.append(Disclosure(EVERYONE, what, why, shape, None if self.dealing else self.rounds))
+
+    def publish(self, value: Shared | SharedBits, what: str | None) -> Words | None:
         """Let everybody learn a value: all owners get it, and may tell others; None at the dealer.
 
-        The entry in the ledger says what and why. Without `noted` there is none: only for values that follow from
-        entries that are there, or that are the same whatever the secrets are. Shares are made fresh as in `disclose`.
+        Shares are made fresh as in `disclose`.
+
+        Parameters
+        ----------
+        what
+            The entry in the ledger (`note`) that this value is a part of, or follows from. None only for values that
+            are the same whatever the secrets are.
+
+        Raises
+        ------
+        ValueError
+            There is no such entry.
         """
+        if what is not None and not any(e.receiver == EVERYONE and e.value == what for e in self.ledger):
+            raise ValueError(f"nothing may be published that the ledger does not have: {what}")
+        return self._publish(value)
+
+    @abstractmethod
+    def _publish(self, value: Shared | SharedBits) -> Words | None: ...
 
     def _enter(self, value: Shared | SharedBits, to: str, what: str, why: str) -> None:
         shape = value.shape if isinstance(value, Shared) else (*value.shape[:-1], value.count)
@@ -228,6 +253,7 @@ class OwnerSession(Session):
         if set(self._pair_keys) != set(range(len(self.owners))) - {self.me}:
             raise ValueError("an owner needs one key in common with every other owner")
         self._disclosures = 0
+        self._idle = False
         self._others = [peer for peer in self.owners if peer != transport.name]
         self._input_key = token_bytes(KEY_BYTES)
         self._inputs = 0
@@ -261,7 +287,21 @@ class OwnerSession(Session):
             return None
         return self._receive_words(self.dealer, int(np.prod(shape, dtype=np.int64))).reshape(shape)
 
+    @contextlib.contextmanager
+    def idle(self) -> Iterator[None]:
+        """Leave a part of the public program out, at all owners alike: what comes of it means nothing.
+
+        Masks and corrections are used up, so that all stay in step with the dealer, who does not know; nothing is sent.
+        """
+        self._idle = True
+        try:
+            yield
+        finally:
+            self._idle = False
+
     def open_masked(self, *openings: Opening) -> list[Words]:
+        if self._idle:
+            return [np.zeros(mask.spend().shape, dtype=WORD) for _, mask in openings]
         masked, domains = [], []
         for value, mask in openings:
             domain = _domain_of(value)
@@ -325,10 +365,8 @@ class OwnerSession(Session):
             total = domain.combine(total, self._receive_words(peer, fresh.size).reshape(fresh.shape))
         return total
 
-    def publish(self, value: Shared | SharedBits, what: str, why: str, *, noted: bool = True) -> Words | None:
+    def _publish(self, value: Shared | SharedBits) -> Words | None:
         domain = Domain.RING if isinstance(value, Shared) else Domain.BITS
-        if noted:
-            self._enter(value, EVERYONE, what, why)
         self.rounds += 1
         words = value.words if isinstance(value, Shared) else without_padding(value.words, value.count)
         fresh = np.ascontiguousarray(domain.combine(words, self._zero_share(domain, value.shape)))
