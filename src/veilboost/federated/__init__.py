@@ -1,0 +1,1 @@
+"""Federated training: rows stay with their clients, sums of gradients meet on the aggregators' shares."""
