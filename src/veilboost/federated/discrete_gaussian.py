@@ -73,7 +73,7 @@ def sample(variance: Fraction, count: int, stream: Stream) -> Int64:
         The variance is not above 0, or too large.
     """
     if variance <= 0 or isqrt(int(variance)) >> MOST_SIGMA_BITS:
-        raise InputError(f"noise of variance {float(variance):g}: must be above 0 and below 2^{2 * MOST_SIGMA_BITS}")
+        raise InputError(f"the variance of noise must be above 0 and below 2^{2 * MOST_SIGMA_BITS}: change the budget")
     scale = isqrt(variance.numerator // variance.denominator) + 1
     kept, missing = [np.zeros(0, dtype=np.int64)], count
     while missing > 0:
