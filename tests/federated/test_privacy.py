@@ -12,7 +12,7 @@ from scipy import stats
 from veilboost.errors import InputError, JobError
 from veilboost.federated.discrete_gaussian import sample
 from veilboost.federated.privacy import DISCRETE, PARTS, Budget, NoisePlan, composed_epsilon, plan_noise
-from veilboost.federated.sensitivity import Shape, row_bounds
+from veilboost.federated.questions import Shape, row_bounds
 from veilboost.mpc.prg import Stream
 from veilboost.trees.parameters import Parameters, parameters_from
 
@@ -193,7 +193,7 @@ def test_statement() -> None:
     assert "asked 32 times" in kinds[0]
     client = plan_noise(Budget("client", 1.0, 1e-6, 30), SHAPE, BOUNDS).statement
     assert "the whole table of one client" in client
-    assert "clipped to norm" in client
+    assert "clipped to the norms gradient 1966080, hessian 491520" in client
 
 
 @pytest.mark.parametrize(

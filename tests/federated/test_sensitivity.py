@@ -10,23 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veilboost.errors import JobError
-from veilboost.federated.sensitivity import (
-    LABEL_BITS,
-    Kind,
-    RowBounds,
-    Sensitivity,
-    Shape,
-    clip_to_norm,
-    row_bounds,
-    sensitivities,
-)
+from veilboost.federated.questions import LABEL_BITS, RowBounds, Shape, row_bounds, shape_of
+from veilboost.federated.sensitivity import Question, Sensitivity, clip_to_norm, sensitivities
+from veilboost.tables.schema import Feature, Kind
 from veilboost.trees.parameters import Parameters, parameters_from
 
 BITS = 10
 GENERATOR = np.random.Generator(np.random.Philox(7))
 
 
-def shape_of(mode: str = "leaf_sums", classes: int = 1, **changes: object) -> Shape:
+def made_up(mode: str = "leaf_sums", classes: int = 1, **changes: object) -> Shape:
     given: dict[str, object] = {
         "mode": mode,
         "rounds": 3,
@@ -40,7 +33,7 @@ def shape_of(mode: str = "leaf_sums", classes: int = 1, **changes: object) -> Sh
     return Shape(**{**given, **changes})  # type: ignore[arg-type]
 
 
-def of_kind(kind: Kind, asked: tuple[Sensitivity, ...]) -> Sensitivity:
+def of_kind(kind: Question, asked: tuple[Sensitivity, ...]) -> Sensitivity:
     (found,) = [question for question in asked if question.kind == kind]
     return found
 
@@ -103,7 +96,7 @@ def test_leaves_and_levels(model: dict[str, object], weighted: bool, counts_rows
     classes = parameters.outputs
     bounds = row_bounds(parameters, BITS, BITS)
     changes = {"classes": classes, "weighted": weighted, "counts_rows": counts_rows}
-    question = of_kind("leaves", sensitivities(shape_of(**changes), bounds, "row", None))
+    question = of_kind("leaves", sensitivities(made_up(**changes), bounds, "row", None))
     rows = list(rows_of(parameters, bounds, weighted))
     placements = list(product([True, False], repeat=classes)) if classes <= 3 else [(True,) * 7, (False,) * 7]
     largest = Fraction(0)
@@ -119,7 +112,7 @@ def test_leaves_and_levels(model: dict[str, object], weighted: bool, counts_rows
     # The bound allows for extremes of g, h and rows that do not come together, and for rounding.
     assert float(question.squared) * 0.85 < largest <= question.squared
     assert question.times == 3
-    levels = of_kind("level", sensitivities(shape_of("histograms", **changes), bounds, "row", None))
+    levels = of_kind("level", sensitivities(made_up("histograms", **changes), bounds, "row", None))
     assert levels.squared == 5 * question.squared  # five features
     assert levels.times == 3 * 2
 
@@ -129,7 +122,7 @@ def test_leaves_and_levels(model: dict[str, object], weighted: bool, counts_rows
 def test_labels(model: dict[str, object], weighted: bool) -> None:
     parameters = parameters_from(model)
     classes = parameters.outputs
-    shape = shape_of(classes=classes, weighted=weighted)
+    shape = made_up(classes=classes, weighted=weighted)
     question = of_kind("labels", sensitivities(shape, row_bounds(parameters, BITS, BITS), "row", None))
     if classes > 1:
         labels = list(np.eye(classes))
@@ -156,7 +149,7 @@ def test_labels(model: dict[str, object], weighted: bool) -> None:
 
 def test_edges_and_present() -> None:
     """A table of four searched columns, of which two may have empty cells; one row is replaced."""
-    asked = sensitivities(shape_of(), row_bounds(Parameters(), BITS, BITS), "row", None)
+    asked = sensitivities(made_up(), row_bounds(Parameters(), BITS, BITS), "row", None)
     edges, present = of_kind("edges", asked), of_kind("present", asked)
     thresholds = np.sort(GENERATOR.normal(size=(4, 7)))
 
@@ -178,7 +171,7 @@ def test_edges_and_present() -> None:
 
 def test_what_is_not_asked_costs_nothing() -> None:
     bounds = row_bounds(Parameters(), BITS, BITS)
-    asked = sensitivities(shape_of(searched=0, counted=0, asks_labels=False), bounds, "row", None)
+    asked = sensitivities(made_up(searched=0, counted=0, asks_labels=False), bounds, "row", None)
     assert [question.kind for question in asked] == ["leaves"]
 
 
@@ -188,7 +181,7 @@ def test_clients(model: dict[str, object], mode: str) -> None:
     """Answers within the norms move by no more than the bound; a client of `clip_rows` equal rows is not clipped."""
     parameters = parameters_from(model)
     bounds = row_bounds(parameters, BITS, BITS)
-    shape = shape_of(mode, parameters.outputs, weighted=True, counts_rows=True)
+    shape = made_up(mode, parameters.outputs, weighted=True, counts_rows=True)
     for question in sensitivities(shape, bounds, "client", 6):
         largest, extremes = Fraction(0), {}
         for part in question.components:
@@ -243,4 +236,21 @@ def test_bounds_in_fixed_point() -> None:
 @pytest.mark.parametrize(("unit", "clip_rows"), [("row", 5), ("client", None), ("client", 0)])
 def test_refusals(unit: str, clip_rows: int | None) -> None:
     with pytest.raises(JobError, match="clip_rows"):
-        sensitivities(shape_of(), row_bounds(Parameters(), BITS, BITS), unit, clip_rows)  # type: ignore[arg-type]
+        sensitivities(made_up(), row_bounds(Parameters(), BITS, BITS), unit, clip_rows)  # type: ignore[arg-type]
+
+
+def test_shape_of_a_job() -> None:
+    features = [
+        Feature("age", Kind.CONTINUOUS, missing=True),
+        Feature("count", Kind.DISCRETE),
+        Feature("flag", Kind.FLAG, missing=True),
+        Feature("level", Kind.CATEGORICAL, ("a", "b")),
+    ]
+    model = {"objective": "multi:softprob", "num_class": 3, "n_estimators": 7, "max_depth": 2, "max_bin": 16}
+    given = Shape("leaf_sums", 7, 3, 2, 4, 2, 1, 16, 32, True, True, False)
+    assert shape_of(parameters_from(model), features, "leaf_sums", True) == given
+    more = {"colsample_bytree": 0.5, "colsample_bynode": 0.5, "base_score": 0.5, "min_rows_per_leaf": 5}
+    changed = shape_of(parameters_from(model | more), features, "histograms", False)
+    assert changed == Shape("histograms", 7, 3, 2, 1, 2, 1, 16, 32, False, False, True)
+    with pytest.raises(JobError, match="early_stopping_rounds"):
+        shape_of(parameters_from(model | {"early_stopping_rounds": 3}), features, "leaf_sums", False)

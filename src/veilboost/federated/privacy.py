@@ -34,10 +34,11 @@ from typing import Final
 
 from veilboost.errors import InputError, JobError
 from veilboost.federated.discrete_gaussian import MOST_SIGMA_BITS
-from veilboost.federated.sensitivity import Kind, RowBounds, Sensitivity, Shape, Unit, sensitivities
+from veilboost.federated.questions import RowBounds, Shape
+from veilboost.federated.sensitivity import Question, Sensitivity, Unit, sensitivities
 
 #: Parts of the budget; what a job does not ask goes to the others in proportion.
-PARTS: Final[dict[Kind, Fraction]] = {
+PARTS: Final[dict[Question, Fraction]] = {
     "edges": Fraction(95, 1000),
     "present": Fraction(5, 1000),
     "labels": Fraction(20, 1000),
@@ -141,7 +142,7 @@ class NoisePlan:
     epsilon: float
     noises: tuple[Noise, ...]
 
-    def of(self, kind: Kind) -> Noise:
+    def of(self, kind: Question) -> Noise:
         """The noise of a kind of question; KeyError when the job does not ask it."""
         return {noise.sensitivity.kind: noise for noise in self.noises}[kind]
 
@@ -152,7 +153,7 @@ class NoisePlan:
         it has nothing to do with what is promised.
         """
         (noise,) = [noise for noise in self.noises if noise.sensitivity.kind in ("leaves", "level")]
-        return 3 * sqrt(noise.variance("hessian") * aggregators) / 2**hessian_bits
+        return 3 * sqrt(noise.variance("hessian") * aggregators) / float(1 << hessian_bits)
 
     @property
     def statement(self) -> str:
@@ -173,15 +174,15 @@ class NoisePlan:
         ]
         for noise in self.noises:
             asked = noise.sensitivity
-            sizes = ", ".join(
-                f"{part.name} {sqrt(variance):.6g} (unit {sqrt(part.unit_squared):.6g}"
-                + ("" if part.norm is None else f", clients clipped to norm {part.norm}")
-                + ")"
-                for part, variance in zip(asked.components, noise.variances, strict=True)
-            )
+            parts = list(zip(asked.components, noise.variances, strict=True))
+            sigmas = ", ".join(f"{part.name} {sqrt(variance):.6g}" for part, variance in parts)
+            units = ", ".join(f"{part.name} {sqrt(part.unit_squared):.6g}" for part, _ in parts)
+            norms = ", ".join(f"{part.name} {part.norm}" for part, _ in parts if part.norm is not None)
             lines.append(
-                f"{asked.kind}: asked {asked.times} times, L2 sensitivity {sqrt(asked.squared):.6g} units; noise of "
-                f"each aggregator: discrete Gaussian with sigma: {sizes}; noise multiplier {noise.multiplier:.6g}."
+                f"{asked.kind}: asked {asked.times} times; L2 sensitivity {sqrt(asked.squared):.6g}, in units of {units}"
+                + (f", each client's answer clipped to the norms {norms}" if norms else "")
+                + f"; every aggregator adds discrete Gaussian noise of sigma {sigmas}; noise multiplier "
+                f"{noise.multiplier:.6g}."
             )
         return "\n".join(lines)
 
@@ -192,7 +193,7 @@ def plan_noise(budget: Budget, shape: Shape, bounds: RowBounds) -> NoisePlan:
     Parameters
     ----------
     budget, shape, bounds
-        Public; `bounds` of one row, `veilboost.federated.sensitivity.row_bounds`.
+        Public; `bounds` of one row, `veilboost.federated.questions.row_bounds`.
 
     Raises
     ------

@@ -14,7 +14,8 @@ Questions and their components, all in fixed-point integers modulo 2^64; F featu
 - "labels", once: sums of the labels' columns, with weights the sum of weights.
 - "leaves", per round: for all leaves of the round's trees (one per class) sums of g, h, and rows if these are counted.
 - "level", per round and level: for all nodes of the level and all bins of F features the same sums. A row is in one
-  node and in one bin of each feature: F times the squared sensitivity of "leaves".
+  node and in one bin of each feature: F times the squared sensitivity of "leaves". Where columns are sampled, clients
+  send the bins of permitted features only, and F is their number.
 
 **Units.** g, h and rows have noise of different sizes. A component has a public unit u, and what is bounded is
 D^2 = sum over components of |difference|^2 / u^2. With noise of variance z^2 D^2 u^2 in each, the whole has the noise
@@ -41,83 +42,18 @@ the very integers that are summed. Class by class, a unit of each is added for r
 
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil, exp, isqrt
-from typing import Final, Literal
+from math import isqrt
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from veilboost.errors import JobError
-from veilboost.trees.parameters import Parameters
+from veilboost.federated.questions import LABEL_BITS, RowBounds, Shape
 
 Unit = Literal["row", "client"]
-Mode = Literal["histograms", "leaf_sums"]
-Kind = Literal["edges", "present", "labels", "leaves", "level"]
+Question = Literal["edges", "present", "labels", "leaves", "level"]
 Int64 = npt.NDArray[np.int64]
-
-#: Fraction bits of labels and weights.
-LABEL_BITS: Final = 24
-
-#: Residuals of squared error are cut off here, in halves of `label_range`.
-LARGEST_RESIDUAL: Final = 2.0
-
-#: Means of counts are cut off here, in units of the upper bound of `label_range`.
-LARGEST_MEAN: Final = 4.0
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a job asks, from its public facts.
-
-    Attributes
-    ----------
-    mode
-        "histograms" or "leaf_sums".
-    rounds, classes, depth
-        Rounds of boosting, trees per round, levels of splits.
-    features, searched, counted
-        All features; numeric ones whose edges are searched; those whose present cells are counted.
-    bins, steps
-        Bins of a numeric feature (one more than targets of the search); steps of the search.
-    asks_labels
-        Whether the first margin is estimated, not given.
-    weighted, counts_rows
-        Whether rows have weights; whether rows of leaves or bins are counted.
-    """
-
-    mode: Mode
-    rounds: int
-    classes: int
-    depth: int
-    features: int
-    searched: int
-    counted: int
-    bins: int
-    steps: int = 32
-    asks_labels: bool = True
-    weighted: bool = False
-    counts_rows: bool = False
-
-
-@dataclass(frozen=True)
-class RowBounds:
-    """Least and largest integers of one row, after rounding; clients cut off what is beyond.
-
-    Attributes
-    ----------
-    gradient, hessian
-        Weights, in units of the largest, included.
-    label
-        The same of a label with `LABEL_BITS` fraction bits.
-    gradient_bits, hessian_bits
-        Fraction bits.
-    """
-
-    gradient: tuple[int, int]
-    hessian: tuple[int, int]
-    label: tuple[int, int]
-    gradient_bits: int
-    hessian_bits: int
 
 
 @dataclass(frozen=True)
@@ -153,34 +89,10 @@ class Sensitivity:
         In the order of the answer.
     """
 
-    kind: Kind
+    kind: Question
     times: int
     squared: Fraction
     components: tuple[Component, ...]
-
-
-def row_bounds(parameters: Parameters, gradient_bits: int, hessian_bits: int) -> RowBounds:
-    """Bounds by objective, in the units of `veilboost.xorboost.objectives`: |g| <= 1 for classes, +-2 for residuals."""
-    low, high, largest_hessian, least_label = _REAL_BOUNDS[parameters.objective]
-    if parameters.objective == "count:poisson":
-        largest_hessian *= exp(min(parameters.max_delta_step, 100.0))
-    gradient, hessian = 2**gradient_bits, 2**hessian_bits
-    return RowBounds(
-        (round(low * gradient), round(high * gradient)),
-        (0, ceil(Fraction(largest_hessian) * hessian)),
-        (round(least_label * 2**LABEL_BITS), 2**LABEL_BITS),
-        gradient_bits,
-        hessian_bits,
-    )
-
-
-#: g from, g to, h to, scaled label from (to 1).
-_REAL_BOUNDS: Final = {
-    "binary:logistic": (-1.0, 1.0, 0.25, 0.0),
-    "multi:softprob": (-1.0, 1.0, 0.5, 0.0),
-    "reg:squarederror": (-LARGEST_RESIDUAL, LARGEST_RESIDUAL, 1.0, -1.0),
-    "count:poisson": (-1.0, LARGEST_MEAN, LARGEST_MEAN, 0.0),
-}
 
 
 def sensitivities(shape: Shape, bounds: RowBounds, unit: Unit, clip_rows: int | None) -> tuple[Sensitivity, ...]:
@@ -201,7 +113,7 @@ def sensitivities(shape: Shape, bounds: RowBounds, unit: Unit, clip_rows: int | 
     if unit == "client" and (clip_rows is None or clip_rows < 1):
         raise JobError("clip_rows must be a whole number above 0 for the privacy of clients: give one")
     asked = []
-    searches: tuple[tuple[Kind, int, int], ...] = (
+    searches: tuple[tuple[Question, int, int], ...] = (
         ("edges", shape.steps, shape.searched * (shape.bins - 1)),
         ("present", 1, shape.counted),
     )
@@ -242,7 +154,7 @@ def _labels(shape: Shape, bounds: RowBounds, clip_rows: int | None) -> Sensitivi
 def _sums(shape: Shape, bounds: RowBounds, clip_rows: int | None) -> Sensitivity:
     """Sums of g, h and rows: the questions of the trees."""
     histograms = shape.mode == "histograms"
-    kind: Kind = "level" if histograms else "leaves"
+    kind: Question = "level" if histograms else "leaves"
     times, cells = (shape.rounds * shape.depth, shape.features) if histograms else (shape.rounds, 1)
     low, high = bounds.gradient
     largest, hessian = max(-low, high), bounds.hessian[1]
