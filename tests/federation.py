@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 from tests.network import DEALER
 
-from veilboost.federated.client import Client, Structure
+from veilboost.federated.client import Client
 from veilboost.federated.counters import Counters
 from veilboost.federated.forest import Forest
 from veilboost.federated.gather import Gatherer
-from veilboost.federated.local import Clipping
 from veilboost.federated.task import FederatedTask
-from veilboost.federated.training import Noise, Training
+from veilboost.federated.training import Training
 from veilboost.jobs.certificates import write_certificates
 from veilboost.jobs.identity import CertificateIdentity
 from veilboost.mpc.dealer import DealerSession
@@ -99,9 +98,6 @@ def train_federated(
     *,
     aggregators: int = 2,
     meddle: Meddler = lambda client, question, answer: answer,
-    structure: Structure | None = None,
-    clipping: Clipping | None = None,
-    noise: Callable[[Gatherer], Noise] | None = None,
     record: bool = False,
     forest: Forest | None = None,
     clients: dict[str, Client] | None = None,
@@ -112,7 +108,7 @@ def train_federated(
     lost: list[tuple[str, str]] = []
     if clients is None:
         clients = {
-            name: Client(task, name, table, identities()[name], Counters(None), JOB, names, structure, clipping)
+            name: Client(task, name, table, identities()[name], Counters(None), JOB, names)
             for name, table in zip(task.clients, tables, strict=True)
         }
     courier = MemoryCourier(clients, meddle)
@@ -145,9 +141,7 @@ def train_federated(
             gatherer.greet(context, done)
         known = Forest() if forest is None else Forest(forest.edges, forest.ratios, list(forest.trees))
         present = rows if gatherer is None else gatherer.rows
-        training = Training(session, task.with_rows(present), gatherer, known, structure, private=noise is not None)
-        if gatherer is not None and noise is not None:
-            training.noise = noise(gatherer)
+        training = Training(session, task.with_rows(present), gatherer, known)
         training.run(done, keep=lambda number: keep(number, known) if gatherer is not None and gatherer.lead else None)
         return session, known
 

@@ -10,15 +10,13 @@ from veilboost.federated.counters import Counters
 from veilboost.federated.edges import EdgeSearch
 from veilboost.federated.forest import Forest, GrownTree, forest_from_json, levels_from_json, tree_from_json
 from veilboost.federated.keys import ClientRing, Identity
-from veilboost.federated.local import Clipping, LocalRows
+from veilboost.federated.local import LocalRows
 from veilboost.federated.messages import SUMS, Answer, Question
+from veilboost.federated.random_tree import random_tree
 from veilboost.federated.task import FederatedTask, SizedTask
 from veilboost.mpc.ledger import Disclosure
 from veilboost.mpc.ring import Words
 from veilboost.tables.table import Table
-
-#: The structure of tree `number`, which mode leaf_sums draws from the public seed.
-Structure = Callable[[FederatedTask, Forest, int], GrownTree]
 
 
 class Client:
@@ -34,8 +32,6 @@ class Client:
         Its certificate.
     counters
         What it has answered, on disk.
-    structure
-        Of trees, in mode leaf_sums.
 
     Attributes
     ----------
@@ -56,18 +52,16 @@ class Client:
         counters: Counters,
         job_hash: bytes,
         aggregators: Sequence[str],
-        structure: Structure | None = None,
-        clipping: Clipping | None = None,
         on_tree: Callable[[int], None] = lambda number: None,
     ) -> None:
         self.task, self.name = task, name
         self.forest = Forest()
         self.done = False
         self.ledger: list[Disclosure] = []
-        self._local = LocalRows(task, name, table, clipping)
+        self._rows = table.rows
+        self._local = LocalRows(task, name, table)
         self._ring = ClientRing(identity, job_hash, name, table.rows, aggregators)
         self._counters = counters
-        self._structure = structure
         self._on_tree = on_tree
         self._sized: SizedTask | None = None
 
@@ -152,31 +146,32 @@ class Client:
         if rows is None:
             return
         sound = isinstance(rows, dict) and all(type(count) is int and count > 0 for count in rows.values())
-        if not sound or not set(rows) <= set(self.task.clients) or rows.get(self.name) != self._local.rows:
+        if not sound or not set(rows) <= set(self.task.clients) or rows.get(self.name) != self._rows:
             raise ProtocolError("the server has the wrong number of rows for this client: start the job again")
-        self._sized = self.task.with_rows(rows)
+        if self._sized is None:
+            self._sized = self.task.with_rows(rows)
+            protection = self._sized.protection
+            if protection is not None and protection.plan.budget.clip_rows is not None:
+                self._local.keep(protection.plan.budget.clip_rows)
 
     def _sums(self, question: Question) -> Words:
-        if question.kind == "edges":
-            return self._edge_counts(question.content)
-        if question.kind == "labels":
-            return self._local.label_sums()
-        if self._sized is None or self.forest.edges is None or question.kind not in SUMS:
+        if self._sized is None:
             raise ProtocolError("the server asks for sums too early: is it on another version?")
-        scales = self._sized.scales
+        if question.kind == "edges":
+            search = EdgeSearch.from_json(question.content, len(self.task.numeric), self.task.cuts)
+            return self._local.edge_counts(search, self._sized.protection)
+        if question.kind == "labels":
+            return self._local.label_sums(self._sized.protection)
+        if self.forest.edges is None or question.kind not in SUMS:
+            raise ProtocolError("the server asks for sums too early: is it on another version?")
         if question.kind == "leaves":
-            if self._structure is None:
+            if not self.task.leaf_sums:
                 raise ProtocolError("the server asks for sums of leaves, which this job does not have")
-            self.forest.trees[question.tree :] = [self._structure(self.task, self.forest, question.tree)]
-            return self._local.leaf_sums(self.forest, scales, question.tree)
-        if self._structure is not None or len(self.forest.trees[question.tree].levels) != question.level:
+            self.forest.trees[question.tree :] = [random_tree(self.task, self.forest, question.tree)]
+            return self._local.leaf_sums(self.forest, self._sized, question.tree)
+        if self.task.leaf_sums or len(self.forest.trees[question.tree].levels) != question.level:
             raise ProtocolError("the server asks for another level than it describes: is it on another version?")
-        return self._local.level_sums(self.forest, scales, question.tree, bool(question.content.get("both")))
-
-    def _edge_counts(self, content: Mapping[str, Any]) -> Words:
-        """Counts at the next step of the search for cuts, of which the question tells how far it is."""
-        search = EdgeSearch.from_json(content, len(self.task.numeric), self.task.cuts)
-        return self._local.edge_counts(search)
+        return self._local.level_sums(self.forest, self._sized, question.tree, bool(question.content.get("both")))
 
     def _catch_up(self, content: Mapping[str, Any]) -> None:
         """Take the model so far."""

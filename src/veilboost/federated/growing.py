@@ -96,7 +96,7 @@ def grow_tree(
 
     At the end the leaves' weights, of the sums of the last level's children, are published.
     """
-    task, scales, parameters = sized.task, sized.scales, sized.task.scaled_parameters
+    task, scales, parameters = sized.task, sized.scales, sized.parameters
     grown = GrownTree()
     alive = np.ones(1, dtype=np.bool_)
     bounds = bounds_of_root(session, parameters, scales)
@@ -143,7 +143,7 @@ def leaves_of(session: Session, sized: SizedTask, sums: Shared) -> tuple[int, ..
 
     Leaves below the least hessian, or the least number of rows, have the weight 0.
     """
-    parameters = sized.task.scaled_parameters
+    parameters = sized.parameters
     everywhere = _public_plane(session, np.ones(sums.shape[1], dtype=np.bool_))
     standing = open_nodes(session, sums, everywhere, parameters, sized.scales)
     return publish_weights(session, standing, parameters, sized)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +11,14 @@ import numpy.typing as npt
 from veilboost.federated import kernels
 from veilboost.federated.edges import EdgeSearch, count_below, to_keys
 from veilboost.federated.forest import Forest, GrownTree, Level, leaf_values
-from veilboost.federated.task import LABEL_BITS, FederatedTask
+from veilboost.federated.protection import Protection
+from veilboost.federated.questions import LABEL_BITS
+from veilboost.federated.task import FederatedTask, SizedTask
 from veilboost.mpc.ring import Words, to_ring
-from veilboost.splitting.scales import Scales
 from veilboost.splitting.units import LARGEST_MEAN
 from veilboost.tables.table import Table
 from veilboost.trees.objective import gradients, row_weights
-from veilboost.trees.sampling import sample_rows
+from veilboost.trees.sampling import draw_words, sample_rows
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -26,14 +26,6 @@ Float64 = npt.NDArray[np.float64]
 
 _HALF = np.int64(32)
 _LOW_MASK = np.int64((1 << 32) - 1)
-
-
-@dataclass(frozen=True)
-class Clipping:
-    """Bounds of one row's derivatives in the unit of the job, for differential privacy: docs/protocols/privacy.md."""
-
-    gradient: float
-    hessian: float
 
 
 class LocalRows:
@@ -45,18 +37,15 @@ class LocalRows:
         Of the client: its rows are sampled apart from those of others.
     table
         Checked, with labels.
-    clipping
-        None: derivatives are what they are.
     """
 
-    def __init__(self, task: FederatedTask, name: str, table: Table, clipping: Clipping | None = None) -> None:
+    def __init__(self, task: FederatedTask, name: str, table: Table) -> None:
         assert table.label is not None
         self.task = task
         self.rows = table.rows
         self._values = [table.values(feature.name) for feature in task.features]
         self._labels: Float64 = table.label
         self._weights = table.weight
-        self._clipping = clipping
         digest = hashlib.sha256(f"{task.parameters.seed}|{name}".encode()).digest()
         self._sampling = task.parameters.model_copy(update={"seed": int.from_bytes(digest[:8], "big") >> 1})
         self._ordered: list[npt.NDArray[np.uint32]] | None = None
@@ -70,17 +59,32 @@ class LocalRows:
     def __repr__(self) -> str:
         return f"LocalRows({self.rows} rows, redacted)"
 
-    def edge_counts(self, search: EdgeSearch) -> Words:
-        """Cells below each threshold, then present cells: shape (columns * cuts + columns,)."""
+    def keep(self, most: int) -> None:
+        """Go on with a sample of so many rows, if there are more: of all of them the sums would only be cut off."""
+        if self.rows <= most:
+            return
+        order = np.argsort(draw_words(self._sampling.seed, "rows of a client", 0, 0, 0, self.rows), kind="stable")
+        kept = np.sort(order[:most])
+        self.rows = most
+        self._values = [values[kept] for values in self._values]
+        self._labels = self._labels[kept]
+        self._weights = None if self._weights is None else self._weights[kept]
+        self._nodes = self._nodes[kept]
+
+    def edge_counts(self, search: EdgeSearch, protection: Protection | None) -> Words:
+        """Cells below each threshold, shape (columns * cuts,); at the first step also present cells of `counted`."""
         if self._ordered is None:
             columns = [self._values[number] for number in self.task.numeric]
             self._ordered = [np.sort(to_keys(column[~np.isnan(column)])) for column in columns]
         pairs = zip(self._ordered, search.thresholds, strict=True)
-        counts = [count_below(keys, thresholds) for keys, thresholds in pairs]
-        present = np.array([len(keys) for keys in self._ordered], dtype=np.int64)
-        return to_ring(np.concatenate([*counts, present]))
+        counts = np.concatenate([count_below(keys, thresholds) for keys, thresholds in pairs])
+        present = np.array([len(self._ordered[at]) for at in self.task.counted], dtype=np.int64)
+        if protection is not None:
+            counts = protection.clip("edges", [counts])[0]
+            present = protection.clip("present", [present])[0] if len(present) else present
+        return to_ring(np.concatenate([counts, present]) if search.step == 0 else counts)
 
-    def label_sums(self) -> Words:
+    def label_sums(self, protection: Protection | None) -> Words:
         """Sums of labels times weights, then the sum of the weights, 24 fraction bits: shape (label columns + 1,).
 
         Labels and weights are in the unit of the job, weights `scale_pos_weight` included.
@@ -99,9 +103,13 @@ class LocalRows:
         else:
             columns = (labels[np.newaxis] - unit.middle) / unit.half_width
         scaled = np.rint(np.concatenate([columns * each, each[np.newaxis]]) * 2.0**LABEL_BITS)
-        return to_ring(scaled.astype(np.int64).sum(axis=1))
+        sums = scaled.astype(np.int64).sum(axis=1)
+        if protection is not None:
+            parts = [sums[:-1], sums[-1:]] if task.largest_weight is not None else [sums[:-1]]
+            sums[: sum(map(len, parts))] = np.concatenate(protection.clip("labels", parts))
+        return to_ring(sums)
 
-    def level_sums(self, forest: Forest, scales: Scales, tree: int, both: bool) -> Words:
+    def level_sums(self, forest: Forest, sized: SizedTask, tree: int, both: bool) -> Words:
         """Histograms of a tree's next level.
 
         Parameters
@@ -115,7 +123,7 @@ class LocalRows:
             Shape (bins, vectors, nodes summed), flat.
         """
         grown = forest.trees[tree]
-        gradient, hessian = self._follow(forest, scales, tree, grown.levels)
+        gradient, hessian = self._follow(forest, sized, tree, grown.levels)
         level = len(grown.levels)
         space, vectors = self.task.space, self.task.vectors
         every = both or level == 0
@@ -137,21 +145,26 @@ class LocalRows:
                     sums[part, 0], sums[part, 1] = (found >> _HALF).T, (found & _LOW_MASK).T
                 else:
                     sums[part, 2] = found.T
+        if sized.protection is not None:
+            clipped = sized.protection.clip("level", [sums[:, vector] for vector in range(vectors)])
+            sums = np.stack(clipped, axis=1)
         return sums.reshape(-1).view(np.uint64)
 
-    def leaf_sums(self, forest: Forest, scales: Scales, tree: int) -> Words:
+    def leaf_sums(self, forest: Forest, sized: SizedTask, tree: int) -> Words:
         """Sums over the leaves of a tree whose splits are all known: shape (vectors, leaves), flat."""
         grown = forest.trees[tree]
-        gradient, hessian = self._follow(forest, scales, tree, grown.levels)
+        gradient, hessian = self._follow(forest, sized, tree, grown.levels)
         leaves, vectors = 2 ** len(grown.levels), self.task.vectors
         rows = np.flatnonzero(sample_rows(self._sampling, tree, self.rows))
         values = [gradient, hessian, np.ones(self.rows, dtype=np.int64)][:vectors]
         sums = np.zeros((vectors, leaves), dtype=np.int64)
         for vector, value in enumerate(values):
             np.add.at(sums[vector], self._nodes[rows], value[rows])
+        if sized.protection is not None:
+            sums = np.stack(sized.protection.clip("leaves", list(sums)))
         return sums.reshape(-1).view(np.uint64)
 
-    def _follow(self, forest: Forest, scales: Scales, tree: int, levels: list[Level]) -> tuple[Int64, Int64]:
+    def _follow(self, forest: Forest, sized: SizedTask, tree: int, levels: list[Level]) -> tuple[Int64, Int64]:
         """Move rows to where they are below the given levels of a tree, through all earlier trees.
 
         Returns gradients and hessians of all rows in fixed point: those that the trees of this round have in common.
@@ -163,7 +176,7 @@ class LocalRows:
         first = tree - tree % outputs
         while self._trees < tree or self._derived_for != first:
             if self._trees == first:
-                self._derivatives, self._derived_for = self._derive(scales), first
+                self._derivatives, self._derived_for = self._derive(sized), first
             if self._trees < tree:
                 earlier = forest.trees[self._trees]
                 self._descend(forest, earlier.levels)
@@ -223,7 +236,7 @@ class LocalRows:
         self._values, self._ordered = [], None
         return bins
 
-    def _derive(self, scales: Scales) -> list[tuple[Int64, Int64]]:
+    def _derive(self, sized: SizedTask) -> list[tuple[Int64, Int64]]:
         task, margins = self.task, self._margins
         assert margins is not None
         parameters, unit = task.parameters, task.unit
@@ -238,11 +251,12 @@ class LocalRows:
             found = gradients(parameters.objective, margin, self._labels, weights, parameters.max_delta_step)
             both = [part[np.newaxis] for part in found]
         gradient, hessian = both[0] / (unit.half_width * unit.hessian), both[1] / unit.hessian
-        if self._clipping is not None:
-            gradient = np.clip(gradient, -self._clipping.gradient, self._clipping.gradient)
-            hessian = np.minimum(hessian, self._clipping.hessian)
+        scales, protection = sized.scales, sized.protection
         words = [
             np.rint(values * 2.0**bits).astype(np.int64)
             for values, bits in ((gradient, scales.gradient_bits), (hessian, scales.hessian_bits))
         ]
+        if protection is not None:
+            limits = (protection.bounds.gradient, protection.bounds.hessian)
+            words = [np.clip(values, *limit) for values, limit in zip(words, limits, strict=True)]
         return list(zip(*words, strict=True))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+from veilboost.federated.privacy import Budget
+from veilboost.federated.protection import Protection, protect
+from veilboost.federated.questions import Mode, shape_of
 from veilboost.splitting.scales import Scales
 from veilboost.splitting.space import SplitSpace, starts_of
 from veilboost.splitting.units import Bounds, Unit, bounds_of, largest_weight_of, scales_of, unit_of
@@ -13,9 +16,6 @@ from veilboost.tables.binning import BinPlan, Layout
 from veilboost.tables.schema import Feature, Kind
 from veilboost.trees.category_sets import is_partitioned
 from veilboost.trees.parameters import Parameters
-
-#: Fraction bits of labels and weights in the sums for the base score.
-LABEL_BITS = 24
 
 #: Fraction bits of what the base score follows from.
 RATIO_BITS = 28
@@ -39,6 +39,10 @@ class FederatedTask:
         Fewer clients do not go on with a tree.
     leaf_sums
         Whether trees have a random structure, and clients send the sums of their leaves only.
+    aggregators
+        How many add noise, if there is a budget.
+    privacy
+        A budget of differential privacy, without `clip_rows`; None: there is none.
     """
 
     features: tuple[Feature, ...]
@@ -48,6 +52,8 @@ class FederatedTask:
     weight_range: tuple[float, float] | None = None
     min_clients: int = 2
     leaf_sums: bool = False
+    aggregators: int = 2
+    privacy: Budget | None = None
 
     @cached_property
     def space(self) -> SplitSpace:
@@ -83,9 +89,9 @@ class FederatedTask:
         return bounds_of(self.parameters, self.label_range, self.unit, self.largest_weight is not None)
 
     @property
-    def scaled_parameters(self) -> Parameters:
-        """Parameters in the unit of the shared gradients."""
-        return self.unit.scaled(self.parameters)
+    def counted(self) -> tuple[int, ...]:
+        """Which of the numeric columns, by position among them, have missing cells, so that the others are counted."""
+        return tuple(at for at, number in enumerate(self.numeric) if self.features[number].missing)
 
     @property
     def label_columns(self) -> int:
@@ -129,9 +135,36 @@ class SizedTask:
         """Rows of all clients."""
         return sum(self.rows.values())
 
-    @cached_property
+    @property
     def scales(self) -> Scales:
         """Fixed point of sums over all rows; raises InputError where there are too many."""
+        return self._scales if self.protection is None else self.protection.scales
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """Parameters in the unit of the shared gradients; with noise, regularisation is no less than it needs."""
+        parameters = self.task.unit.scaled(self.task.parameters)
+        if self.protection is None:
+            return parameters
+        return parameters.model_copy(update={"reg_lambda": self.protection.reg_lambda})
+
+    @cached_property
+    def protection(self) -> Protection | None:
+        """Noise and what goes with it, where there is a budget of differential privacy."""
+        task, budget = self.task, self.task.privacy
+        if budget is None:
+            return None
+        if budget.unit == "client":  # as many rows as clients have on average
+            budget = replace(budget, clip_rows=-(-self.total // len(self.rows)))
+        mode: Mode = "leaf_sums" if task.leaf_sums else "histograms"
+        shape = shape_of(task.parameters, task.features, mode, task.weight_range is not None)
+        # All bins are sent, also of columns that a node may not use.
+        shape = replace(shape, features=len(task.features), weighted=task.largest_weight is not None)
+        parameters = task.unit.scaled(task.parameters)
+        return protect(budget, shape, parameters, self._scales, self.total, task.aggregators)
+
+    @cached_property
+    def _scales(self) -> Scales:
         task = self.task
         weighted = task.largest_weight is not None
         return scales_of(task.parameters, task.label_range, task.unit, weighted, self.total)

@@ -13,22 +13,20 @@ from typing import Any
 import numpy as np
 
 from veilboost.errors import ParticipantError
-from veilboost.federated.client import Structure
 from veilboost.federated.edges import STEPS, EdgeSearch, decide
 from veilboost.federated.forest import Forest, GrownTree
 from veilboost.federated.gather import Collected, Gatherer, RangeChecks
 from veilboost.federated.growing import WHY, grow_tree, leaves_of, note_model
 from veilboost.federated.messages import Question
-from veilboost.federated.task import LABEL_BITS, RATIO_BITS, FederatedTask, SizedTask
+from veilboost.federated.questions import LABEL_BITS
+from veilboost.federated.random_tree import random_tree
+from veilboost.federated.task import RATIO_BITS, FederatedTask, SizedTask
 from veilboost.mpc.protocols.divide import DIVISOR_BITS, divide
 from veilboost.mpc.protocols.truncate import truncate
-from veilboost.mpc.ring import Words
+from veilboost.mpc.ring import to_ring
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, concatenate
 from veilboost.splitting.search import interleave
-
-#: What an aggregator adds to its share of the sums of a kind of question, for differential privacy; of so many words.
-Noise = Callable[[str, int], Words]
 
 
 @dataclass
@@ -45,25 +43,21 @@ class Training:
         None at the dealer.
     forest
         What is known: of a training that is resumed the complete trees.
-    structure
-        In mode leaf_sums, how trees are drawn.
-    noise
-        At an aggregator, with differential privacy.
     """
 
     session: Session
     sized: SizedTask
     gatherer: Gatherer | None
     forest: Forest = field(default_factory=Forest)
-    structure: Structure | None = None
-    noise: Noise | None = None
-    private: bool = False
 
     def __post_init__(self) -> None:
         self._serial = 0
         self._cohort: tuple[str, ...] = ()
         self._unchanged = False
         self._checks = RangeChecks(self.task.clients)
+        self._protection = self.sized.protection
+        # Noise is drawn at the aggregators only.
+        self._noise = None if self._protection is None or self.session.dealing else self._protection.adder()
 
     @property
     def task(self) -> FederatedTask:
@@ -116,28 +110,45 @@ class Training:
 
     def _find_edges(self) -> None:
         """Cuts of the numeric columns: `STEPS` questions."""
-        columns, cuts = len(self.task.numeric), self.task.cuts
+        columns, cuts, counted = len(self.task.numeric), self.task.cuts, self.task.counted
         search = EdgeSearch(columns, cuts)
-        size = columns * cuts + columns
+        present: Shared | None = None
         for _ in range(STEPS if columns else 0):
-            counts = self._sum("edges", 0, 0, search.to_json(), size, {c: r * size for c, r in self.sized.rows.items()})
-            decide(
-                self.session,
-                counts[: columns * cuts].reshape(columns, cuts),
-                counts[columns * cuts :],
-                search,
-            )
+            content = {**search.to_json(), "rows": self.sized.rows}
+            size = columns * cuts + (len(counted) if search.step == 0 else 0)
+            bounds = {client: rows * size for client, rows in self.sized.rows.items()}
+            counts = self._sum("edges", 0, content, size, bounds)
+            if self._noise is not None:
+                noise = [self._noise("edges", columns * cuts)[0]]
+                noise += [self._noise("present", len(counted))[0]] if size > columns * cuts else []
+                counts = counts + np.concatenate(noise)
+            if present is None:
+                present = self._present(counts[columns * cuts :])
+            decide(self.session, counts[: columns * cuts].reshape(columns, cuts), present, search)
         if columns:
             self._checks.settle(self.session)
         if not self.session.dealing:
             self.forest.edges = search.edges()
+
+    def _present(self, counted: Shared) -> Shared:
+        """Present cells of all numeric columns, from those of columns that have missing cells, in shares."""
+        rows = sum(self.sized.rows[client] for client in self._cohort)
+        whole = self.session.constant(to_ring(np.full(len(self.task.numeric), rows)))
+        places = np.full(len(self.task.numeric), -1)
+        places[list(self.task.counted)] = np.arange(len(self.task.counted))
+        both = concatenate([whole, counted])
+        order = np.where(places < 0, np.arange(len(places)), len(places) + places)
+        return both[order]
 
     def _find_ratios(self) -> None:
         """Sums of labels over the sum of weights, published: the base score follows from them."""
         session, columns = self.session, self.task.label_columns
         # Labels and weights are at most 1 in the unit of the job.
         bounds = {client: (rows << LABEL_BITS) * (columns + 1) for client, rows in self.sized.rows.items()}
-        sums = self._sum("labels", 0, 0, {}, columns + 1, bounds)
+        sums = self._sum("labels", 0, {"rows": self.sized.rows}, columns + 1, bounds)
+        if self._noise is not None:
+            noise = self._noise("labels", columns)  # the sum of the weights has noise if it is not public
+            sums = sums + np.concatenate([noise[0], noise[1, :1] if len(noise) > 1 else np.zeros(1, dtype=np.uint64)])
         excess = max(0, LABEL_BITS + math.ceil(math.log2(self.sized.total + 1)) - (DIVISOR_BITS - 1))
         if excess:
             (sums,) = truncate(session, (sums, excess))
@@ -153,7 +164,7 @@ class Training:
 
         def histograms(level: int, grown: GrownTree) -> Shared:
             shape = (self.task.space.n_bins, self.task.vectors, 2**level)
-            both, attempt = level == 0 or self.private, 0
+            both, attempt = level == 0 or self._protection is not None, 0
             found: Shared
             while True:
                 content = {**self._news(number, level), "both": both}
@@ -170,6 +181,9 @@ class Training:
                 self._unchanged = level > 0 and attempt == 0 and collected.clients == self._cohort
                 self._cohort = collected.clients
             found = self._add("level", collected, size, self._bounds(len(self.task.features)))
+            if self._noise is not None:
+                noise = self._noise("level", shape[0] * shape[2]).reshape(shape[1], shape[0], shape[2])
+                found = found + np.ascontiguousarray(noise.transpose(1, 0, 2)).reshape(-1)
             if self.session.dealing:
                 found = Shared(None, None, shape)
             elif both:
@@ -186,18 +200,20 @@ class Training:
         """A tree of random structure: one question."""
         session, vectors, leaves = self.session, self.task.vectors, 2**self.task.parameters.max_depth
         grown = GrownTree()
-        if not session.dealing and self.structure is not None:
-            grown = self.structure(self.task, self.forest, number)
+        if not session.dealing:
+            grown = random_tree(self.task, self.forest, number)
         session.phases.enter("sums of clients")
-        sums = self._sum("leaves", number, 0, self._news(number), vectors * leaves, self._bounds(1))
+        sums = self._sum("leaves", number, self._news(number), vectors * leaves, self._bounds(1))
+        if self._noise is not None:
+            sums = sums + self._noise("leaves", leaves).reshape(-1)
         session.phases.enter("leaves")
         return GrownTree(grown.levels, leaves_of(session, self.sized, sums.reshape(vectors, leaves)))
 
-    def _sum(
-        self, kind: str, tree: int, level: int, content: Mapping[str, Any], size: int, bounds: Mapping[str, int]
-    ) -> Shared:
+    def _sum(self, kind: str, tree: int, content: Mapping[str, Any], size: int, bounds: Mapping[str, int]) -> Shared:
         """Ask all clients that are up to date and add their answers."""
-        collected = self._collect(kind, tree, level, content, self._asked(tree), size)
+        collected = self._collect(kind, tree, 0, content, self._asked(tree), size)
+        if collected is not None:
+            self._cohort = collected.clients
         return self._add(kind, collected, size, bounds)
 
     def _collect(
@@ -227,8 +243,6 @@ class Training:
         words = None if collected is None else self._checks.add(collected, bounds, size)
         if kind != "edges":  # of those, all questions together are checked at the end
             self._checks.settle(self.session)
-        if words is not None and self.noise is not None:
-            words += self.noise(kind, size)
         return Shared(self.session.holder, words, (size,))
 
     def _asked(self, tree: int) -> tuple[str, ...]:

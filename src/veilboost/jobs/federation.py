@@ -29,11 +29,14 @@ from veilboost.federated.couriers import (
 )
 from veilboost.federated.forest import Forest
 from veilboost.federated.gather import Gatherer
+from veilboost.federated.privacy import Budget
+from veilboost.federated.sensitivity import Unit
 from veilboost.federated.task import FederatedTask, SizedTask
 from veilboost.federated.training import Training
 from veilboost.jobs.certificates import load_storage_key, load_tls
 from veilboost.jobs.checkpoint import Checkpoints
 from veilboost.jobs.entries import COURIER, DEALER, EMBEDDED, NVFLARE
+from veilboost.jobs.federated_spec import FederatedSpec
 from veilboost.jobs.identity import CertificateIdentity
 from veilboost.jobs.inputs import read_table
 from veilboost.jobs.limits import LEAST_ROWS
@@ -157,6 +160,11 @@ def run_aggregator(role: Role) -> Outcome:
         checkpoints = Checkpoints(directory, key, job.job_hash(), role.name, b"federated")
     elif role.resume:
         raise InputError("--resume needs --out DIR, the folder with the checkpoints")
+    if role.resume and task.privacy is not None:
+        raise InputError(
+            "--resume: a training with epsilon cannot be continued, since what was asked twice would count twice: "
+            "start it again, which costs the budget once more, or remove epsilon"
+        )
     offered = checkpoints.epochs() if checkpoints is not None and role.resume else None
     identity = CertificateIdentity.load(role.certificates, role.name)
     names = job.aggregator_names
@@ -188,6 +196,8 @@ def run_aggregator(role: Role) -> Outcome:
                     if peer not in (*names, COURIER):
                         send_bytes(transport, peer, json.dumps(sized.rows).encode())
             outcome.rows = sized.total
+            if sized.protection is not None:
+                outcome.privacy = {"epsilon": sized.protection.plan.epsilon, "statement": sized.protection.statement}
             training = Training(session, sized, gatherer, forest)
             keep = partial(_keep, checkpoints, meeting.context, forest)
             training.run(meeting.trees_done, timed(role, outcome), keep)
@@ -291,7 +301,13 @@ def federated_task(job: Job) -> FederatedTask:
         job.data.weight_range,
         spec.min_clients,
         leaf_sums=spec.mode == "leaf_sums",
+        aggregators=len(job.aggregators),
+        privacy=None if spec.epsilon is None or spec.delta is None else Budget(_unit(spec), spec.epsilon, spec.delta),
     )
+
+
+def _unit(spec: FederatedSpec) -> Unit:
+    return "client" if spec.privacy_unit == "client" else "row"
 
 
 def _client(
@@ -369,7 +385,7 @@ def _enough_rows(sized: SizedTask) -> SizedTask:
     """Refuse, at all aggregators alike, what the numbers of rows make impossible."""
     if sized.total < LEAST_ROWS:
         raise InputError(f"{sized.total} rows are too few to train on: a training needs at least {LEAST_ROWS} in all")
-    sized.scales  # noqa: B018  raises where there are too many
+    sized.scales  # noqa: B018  raises where there are too many, or noise is too large
     return sized
 
 
