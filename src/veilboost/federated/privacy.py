@@ -179,8 +179,7 @@ class NoisePlan:
             units = ", ".join(f"{part.name} {sqrt(part.unit_squared):.6g}" for part, _ in parts)
             norms = ", ".join(f"{part.name} {part.norm}" for part, _ in parts if part.norm is not None)
             lines.append(
-                f"{asked.kind}: asked {asked.times} times; L2 sensitivity {sqrt(asked.squared):.6g}, "
-                f"in units of {units}"
+                f"{asked.kind}: asked {asked.times} times; L2 sensitivity {sqrt(asked.squared):.6g} in units of {units}"
                 + (f", each client's answer clipped to the norms {norms}" if norms else "")
                 + f"; every aggregator adds discrete Gaussian noise of sigma {sigmas}; noise multiplier "
                 f"{noise.multiplier:.6g}."
