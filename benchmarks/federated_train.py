@@ -3,8 +3,8 @@
     python benchmarks/federated_train.py [--rows 1000000] [--columns 50] [--clients 3] [--depth 6] [--bins 64]
                                          [--trees 6] [--engine embedded] [--json FILE] [--table]
 
-Normal columns, logistic loss, rows dealt out evenly to the clients; two aggregators, dealer and analyst. Every role is a
-process of this machine; they talk over TLS. Plain XGBoost on the pooled table runs after it, on all cores.
+Normal columns, logistic loss, rows dealt out evenly to the clients; two aggregators, dealer and analyst. Every role is
+a process of this machine; they talk over TLS. Plain XGBoost on the pooled table runs after it, on all cores.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import statistics
 import tempfile
 import time
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +133,7 @@ def as_table(found: dict[str, Any]) -> str:
     clients = [count / trees / 1e6 for role, count in sent.items() if role.startswith("client")]
     return (
         "| rows x columns | clients | engine | seconds per tree | setup, seconds | MB per tree: a client | "
-        "XGBoost pooled, seconds per tree | AUC | XGBoost's |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
+        "XGBoost pooled, seconds per tree | AUC | XGBoost's |\n" + "| --- " * 9 + "|\n"
         f"| {setting['rows']:,} x {setting['columns']} | {setting['clients']} | {setting['engine']} "
         f"| {found['seconds_per_tree_mean']:.2f} | {found['seconds_setup']:.1f} | {statistics.fmean(clients):.2f} "
         f"| {found['xgboost_seconds_per_tree']:.2f} | {found['auc']:.4f} | {found['xgboost_auc']:.4f} |"
