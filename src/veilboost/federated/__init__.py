@@ -1,0 +1,1 @@
+"""Federated training: clients, aggregators that add shares, and the NVFlare engine."""
