@@ -24,7 +24,10 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
 )
 MAX_LINES = 500
-PUBLIC_NAMES = {"XORBoostClassifier", "XORBoostRegressor", "share", "reveal", "__version__"}
+PUBLIC_NAMES = {
+    *("XORBoostClassifier", "XORBoostRegressor", "FederatedClassifier", "FederatedRegressor"),
+    *("share", "reveal", "__version__"),
+}
 
 #: ```python runnable ... ```: a complete program that a reader can paste into a file.
 RUNNABLE = re.compile(r"^```python runnable\n(.*?)^```$", re.MULTILINE | re.DOTALL)

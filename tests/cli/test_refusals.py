@@ -54,7 +54,7 @@ def case(tmp_path: Path) -> Case:
         ('label = "ms"', 'label = "ms"\nid = "patient"\njoin = "outer"', "key 'join': must be"),
         ('label = "ms"', 'label = "ms"\nid = "patient"\njoin = "left"', "declare it with missing = true"),
         ('label = "ms"', 'label = "ms"\nlabel_range = [0, 1]', "label_range"),
-        ('method = "smpc"', 'method = "federated"', '"federated" is not available in this version: use "smpc"'),
+        ('method = "smpc"', 'method = "federated"', "'ms' is missing: all parties of a federated job have the same"),
         ('method = "smpc"', 'method = "smpc"\nmode = 1', "[job]: unknown key 'mode'"),
         ('kind = "flag"', 'kind = "flags"', "[[feature]] 'smoker', key 'kind'"),
         ('"smoker"]', '"smoker", "smoker"]', "'smoker' is listed twice"),

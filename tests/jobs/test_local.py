@@ -11,7 +11,8 @@ import pytest
 from tests.processes.support import make_case
 
 from veilboost.errors import InputError, ParticipantError, PeerLost, PeerMismatch, ProtocolError
-from veilboost.jobs.local import _cause, _Process, check_data_names, run_local
+from veilboost.jobs.children import Child, cause
+from veilboost.jobs.local import check_data_names, run_local
 from veilboost.jobs.report.page import render
 from veilboost.trees.xgboost_json import load_model
 
@@ -70,13 +71,13 @@ def test_data_names(tmp_path: Path) -> None:
         check_data_names(job, {"north": 1})
 
 
-def ended(role: str, status: int, kind: str = "", message: str = "", last: str = "") -> _Process:
+def ended(role: str, status: int, kind: str = "", message: str = "", last: str = "") -> Child:
     """A process that has ended with a status (a signal if below 0), and what it reported."""
     program = f"import os; os.kill(os.getpid(), {-status})" if status < 0 else f"raise SystemExit({status})"
     process = subprocess.Popen([sys.executable, "-c", program])
     process.wait()
     error = {"kind": kind, "message": message} if kind else None
-    return _Process(role, process, error=error, last_words=[last] if last else [])
+    return Child(role, process, error=error, last_words=[last] if last else [])
 
 
 def test_cause_rather_than_consequence() -> None:
@@ -91,8 +92,8 @@ def test_cause_rather_than_consequence() -> None:
         (ended("south", 0), PeerLost, "lost the connection to south"),
         (ended("south", 2, "MaskReuseError", "a bug"), PeerLost, "lost the connection to south"),
     ):
-        error = _cause([lost, culprit], lost)
+        error = cause([lost, culprit], lost)
         assert type(error) is expected
         assert str(error) == message
     alone = ended("south", 2, "MaskReuseError", "a mask was used twice")
-    assert str(_cause([alone], alone)) == "south: a mask was used twice"
+    assert str(cause([alone], alone)) == "south: a mask was used twice"

@@ -191,7 +191,13 @@ Change = Callable[[dict[str, Any]], object]
 
 BAD: list[tuple[Change, str, str]] = [
     (lambda t: t.update(modle={}), "unknown table 'modle'", "did you mean 'model'?"),
-    (lambda t: t.update(aggregator=[]), "table 'aggregator'", "not available"),
+    (
+        lambda t: t.update(aggregator=[]),
+        "[[aggregator]]",
+        'is not used by smpc: remove it, or write method = "federated"',
+    ),
+    (lambda t: t.update(federated={}), "[federated]", 'is not used by smpc: remove it, or write method = "federated"'),
+    (lambda t: t["job"].update(analyst="courier"), "[job], key 'analyst'", "reserved"),
     (lambda t: t.pop("job"), "[job]", "missing"),
     (lambda t: t.pop("data"), "[data]", "missing"),
     (lambda t: t.pop("feature"), "[[feature]]", "missing"),
@@ -210,8 +216,8 @@ BAD: list[tuple[Change, str, str]] = [
     (lambda t: t["job"].update(analyst="North"), "[job], key 'analyst'", "capitals"),
     (lambda t: t["job"].update(name=""), "[job], key 'name'", "1 to 200"),
     (lambda t: t["job"].update(name="a\nb"), "[job], key 'name'", "printable"),
-    (lambda t: t["job"].update(method="federated"), "[job], key 'method'", "not available in this version"),
-    (lambda t: t["job"].update(method="mpc"), "[job], key 'method'", '"smpc"'),
+    (lambda t: t["job"].update(method="federated"), "[[party]] 'north'", "'prior drugs' is missing: all parties of a"),
+    (lambda t: t["job"].update(method="mpc"), "[job], key 'method'", 'must be "smpc" or "federated"'),
     (lambda t: t["model"].update(max_dept=3), "[model]", "did you mean max_depth?"),
     (lambda t: t["model"].update(max_depth=30), "[model]", "1 to 10"),
     (lambda t: t["model"].update(monotone_constraints={"agee": 1}), "monotone_constraints", "no [[feature]] 'agee'"),

@@ -1,4 +1,4 @@
-"""`veilboost certs | dealer | analyst | party`: one role of a job on its own machine."""
+"""`veilboost certs | dealer | analyst | party | aggregator`: one role of a job on its own machine."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from typing import Annotated, Any
 import typer
 
 from veilboost.cli.events import EventProgress, emit
-from veilboost.cli.options import Certificates, JobFile, check_seconds
+from veilboost.cli.options import Certificates, Engine, JobFile, check_engine, check_seconds
 from veilboost.cli.progress import TreeProgress
 from veilboost.errors import InputError, VeilboostError
 from veilboost.jobs.certificates import write_certificates
-from veilboost.jobs.entries import DEALER
+from veilboost.jobs.entries import DEALER, EMBEDDED
+from veilboost.jobs.federation import run_aggregator, run_client, run_federated_analyst, run_federated_dealer
 from veilboost.jobs.outcome import Outcome
 from veilboost.jobs.process import end_with_parent, reuse_memory
 from veilboost.jobs.run import WAIT_SECONDS, Role, run_analyst, run_dealer, run_party
 from veilboost.jobs.spec import load_job
+from veilboost.mpc.ledger import EVERYONE
 from veilboost.mpc.transport.tls import RECONNECT_SECONDS
 
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for results.")]
@@ -39,7 +41,7 @@ Events = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    for command in (certs, party, dealer, analyst):
+    for command in (certs, party, aggregator, dealer, analyst):
         app.command()(command)
 
 
@@ -66,14 +68,38 @@ def party(
     quiet: Quiet = False,
     events: Events = 0,
 ) -> None:
-    """Take part as a data owner."""
+    """Take part as a data owner, or as a client of a federated job."""
     with _role(job_file, name, certificates, out, wait, reconnect, resume, quiet, events) as role:
         if name not in role.job.party_names:
             raise InputError(f"--name {name}: the job has no such party: it has {', '.join(role.job.party_names)}")
         source: Any = Path(data)
         if data == "-":
             source = BytesIO(sys.stdin.buffer.read())
-        outcome = run_party(role, source, f"table of {name}" if data == "-" else data)
+        run = run_party if role.job.federated is None else run_client
+        outcome = run(role, source, f"table of {name}" if data == "-" else data)
+    _finish(outcome, events, quiet)
+
+
+def aggregator(
+    job_file: JobFile,
+    certificates: Certificates,
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Which aggregator of the job this is.")],
+    out: Out = None,
+    wait: Wait = WAIT_SECONDS,
+    reconnect: Reconnect = RECONNECT_SECONDS,
+    resume: Resume = False,
+    quiet: Quiet = False,
+    engine: Engine = EMBEDDED,
+    events: Events = 0,
+) -> None:
+    """Add up the clients' updates of a federated job in secret shares; sees none of them."""
+    with _role(job_file, name, certificates, out, wait, reconnect, resume, quiet, events, engine) as role:
+        if role.job.federated is None:
+            raise InputError(f"the job is {role.job.method}, which has no aggregators: they are for federated jobs")
+        if name not in role.job.aggregator_names:
+            known = ", ".join(role.job.aggregator_names)
+            raise InputError(f"--name {name}: the job has no such aggregator: it has {known}")
+        outcome = run_aggregator(role)
     _finish(outcome, events, quiet)
 
 
@@ -85,11 +111,12 @@ def dealer(
     reconnect: Reconnect = RECONNECT_SECONDS,
     resume: Resume = False,
     quiet: Quiet = False,
+    engine: Engine = EMBEDDED,
     events: Events = 0,
 ) -> None:
     """Hand out correlated randomness; sees no data."""
-    with _role(job_file, DEALER, certificates, out, wait, reconnect, resume, quiet, events) as role:
-        outcome = run_dealer(role)
+    with _role(job_file, DEALER, certificates, out, wait, reconnect, resume, quiet, events, engine) as role:
+        outcome = (run_dealer if role.job.federated is None else run_federated_dealer)(role)
     _finish(outcome, events, quiet)
 
 
@@ -101,17 +128,18 @@ def analyst(
     reconnect: Reconnect = RECONNECT_SECONDS,
     resume: Resume = False,
     quiet: Quiet = False,
+    engine: Engine = EMBEDDED,
     events: Events = 0,
 ) -> None:
     """Receive the model; sees no data."""
-    with _role(job_file, None, certificates, out, wait, reconnect, resume, quiet, events) as role:
+    with _role(job_file, None, certificates, out, wait, reconnect, resume, quiet, events, engine) as role:
         if role.name in role.job.party_names:
             raise InputError(
                 f"the analyst {role.name} is one of the parties: run 'veilboost party --name {role.name}' instead"
             )
         if out is None:
             raise InputError("the analyst needs --out DIR, where the model goes")
-        outcome = run_analyst(role)
+        outcome = (run_analyst if role.job.federated is None else run_federated_analyst)(role)
     _finish(outcome, events, quiet)
 
 
@@ -129,7 +157,9 @@ class _role:  # noqa: N801  a context manager that reads like a function
         resume: bool,
         quiet: bool,
         events: int,
+        engine: str = EMBEDDED,
     ) -> None:
+        self._engine = engine
         self._arguments = (job_file, name, certificates, out, wait, reconnect)
         self._resume = resume
         self._quiet, self._events = quiet, events
@@ -146,6 +176,7 @@ class _role:  # noqa: N801  a context manager that reads like a function
         except VeilboostError as error:
             self._tell(error)
             raise
+        check_engine(job, self._engine)
         check_seconds("--wait", wait)
         check_seconds("--reconnect", reconnect)
         name = job.analyst if name is None else name
@@ -164,6 +195,7 @@ class _role:  # noqa: N801  a context manager that reads like a function
             reconnect_seconds=reconnect,
             on_met=progress.count,
             on_notice=progress.notice,
+            engine=self._engine,
         )
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -183,6 +215,7 @@ def _finish(outcome: Outcome, events: int, quiet: bool) -> None:
         emit({"event": "done", "outcome": outcome.to_dict()})
     elif not quiet:
         sent = sum(outcome.bytes_sent.values()) / 1e6
-        disclosed = f"{len(outcome.ledger)} arrays disclosed to the analyst"
-        what = "the model is in model.json" if outcome.model else disclosed
+        receivers = {entry.receiver for entry in outcome.ledger}
+        to = EVERYONE if EVERYONE in receivers else "the analyst"
+        what = "the model is in model.json" if outcome.model else f"{len(outcome.ledger)} arrays disclosed to {to}"
         typer.echo(f"{outcome.role}: done, {sent:.1f} MB sent, {what}")

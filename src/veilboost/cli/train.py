@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from veilboost.cli.options import Data, JobFile, tables
+from veilboost.cli.options import Data, Engine, JobFile, check_engine, tables
 from veilboost.cli.progress import TreeProgress
-from veilboost.errors import ParticipantError
+from veilboost.errors import InputError, ParticipantError
+from veilboost.jobs.entries import EMBEDDED
 from veilboost.jobs.local import LocalRun, check_data_names, run_local
 from veilboost.jobs.spec import Job, load_job
+from veilboost.mpc.ledger import EVERYONE
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,14 +31,18 @@ def train(
     data: Data = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a training that was interrupted.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    engine: Engine = EMBEDDED,
 ) -> None:
     """Train a job with every role as a process of this machine, over TLS."""
     job = load_job(job_file)
+    check_engine(job, engine)
+    run_all = run_local if engine == EMBEDDED else _nvflare()
     files = tables(data)
     check_data_names(job, files)
     with TreeProgress(job.parameters.n_estimators, quiet) as progress:
+        listeners: dict[str, Any] = {"on_notice": progress.notice} if engine == EMBEDDED else {}
         try:
-            run = run_local(job, job_file, files, out, progress, resume=resume, on_progress=progress.report)
+            run = run_all(job, job_file, files, out, progress, resume=resume, on_progress=progress.report, **listeners)
         except ParticipantError as error:
             kept = kept_trees(job, out)
             if not kept:
@@ -44,13 +52,23 @@ def train(
     if not quiet:
         for line in summary(job, run):
             typer.echo(line)
-        typer.echo(f"model and ledger are in {out}; the report is {out / 'report.html'}, for {job.analyst} only")
+        readers = f"{job.analyst} only" if job.federated is None else "participants of the federation only"
+        typer.echo(f"model and ledger are in {out}; the report is {out / 'report.html'}, for {readers}")
 
 
 def kept_trees(job: Job, out: Path) -> int:
     """After how many trees a training that was interrupted can go on; 0 if it must begin again."""
-    kept = [[int(path.stem[5:]) for path in (out / name).glob("tree-?????.checkpoint")] for name in job.party_names]
+    keepers = job.aggregator_names or job.party_names
+    kept = [[int(path.stem[5:]) for path in (out / name).glob("tree-?????.checkpoint")] for name in keepers]
     return min(max(numbers, default=0) for numbers in kept)
+
+
+def _nvflare() -> Callable[..., LocalRun]:
+    """What runs a job with NVFlare's processes, loaded only when it is asked for."""
+    if importlib.util.find_spec("nvflare") is None:
+        raise InputError("--engine nvflare needs NVFlare, which is not installed: pip install 'veilboost[federated]'")
+    found: Callable[..., LocalRun] = importlib.import_module("veilboost.jobs.nvflare_local").run_local_nvflare
+    return found
 
 
 def tree_times(seconds: Sequence[float]) -> str:
@@ -72,6 +90,10 @@ def summary(job: Job, run: LocalRun) -> list[str]:
         "disclosed:",
     ]
     lines += [f"  to {entry['receiver']}: {entry['value']} {tuple(entry['shape'])}" for entry in run.ledger]
+    if run.report.get("dropped"):
+        lines.insert(1, f"lost on the way: {', '.join(run.report['dropped'])}")
     receivers = {entry["receiver"] for entry in run.ledger}
+    if EVERYONE in receivers:
+        return [*lines, "  nothing else to anybody"]
     lines.append(f"  to everybody else: nothing ({', '.join(role for role in job.roles if role not in receivers)})")
     return lines

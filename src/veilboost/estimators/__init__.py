@@ -5,7 +5,7 @@ parameters on data that one may see; between organisations the same training run
 ...).
 """
 
-from veilboost.estimators.classifier import XORBoostClassifier
-from veilboost.estimators.regressor import XORBoostRegressor
+from veilboost.estimators.classifier import FederatedClassifier, XORBoostClassifier
+from veilboost.estimators.regressor import FederatedRegressor, XORBoostRegressor
 
-__all__ = ["XORBoostClassifier", "XORBoostRegressor"]
+__all__ = ["FederatedClassifier", "FederatedRegressor", "XORBoostClassifier", "XORBoostRegressor"]

@@ -1,4 +1,4 @@
-"""What classifier and regressor have in common: parameters, the way from tables to a model, files, pictures."""
+"""What all estimators have in common: parameters, the way from tables to a model, files, pictures."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Never, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from veilboost.errors import DataError, InputError, ModelError
-from veilboost.jobs.draft import draft_features, draft_job, pool_cells
-from veilboost.jobs.joining import read_all
+from veilboost.jobs.draft import draft_features, draft_job, pool_cells, ports_needed
 from veilboost.jobs.local import run_local
 from veilboost.jobs.spec import job_from_dict, job_to_toml
 from veilboost.tables.schema import Feature
@@ -35,15 +34,15 @@ _ANALYST = "analyst"
 #: Objectives whose labels are numbers, and the least label of each.
 _NUMERIC = {"reg:squarederror": -math.inf, "count:poisson": 0.0}
 
-Estimator = TypeVar("Estimator", bound="XORBoost")
 
-
-class XORBoost:
-    """What classifier and regressor have in common."""
+class Boosted:
+    """What all estimators have in common."""
 
     #: What it can be trained for; the first is the default.
     _objectives: tuple[str, ...]
     _estimator_type: str
+    #: How it is trained: `method` of a job file.
+    _method: str
 
     def __init__(
         self,
@@ -107,7 +106,7 @@ class XORBoost:
         self.eval_metric = eval_metric
 
     def __repr__(self) -> str:
-        defaults = {name: p.default for name, p in inspect.signature(type(self).__init__).parameters.items()}
+        defaults = self._defaults()
         changed = [f"{k}={v!r}" for k, v in self.get_params().items() if v is not defaults[k] and v != defaults[k]]
         return f"{type(self).__name__}({', '.join(changed)})"
 
@@ -126,8 +125,14 @@ class XORBoost:
 
     @classmethod
     def _parameter_names(cls) -> list[str]:
-        parameters = inspect.signature(cls.__init__).parameters.values()
-        return [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
+        return list(cls._defaults())
+
+    @classmethod
+    def _defaults(cls) -> dict[str, Any]:
+        """Parameters and their defaults: those of all estimators first, then those of this one."""
+        makers = [vars(one)["__init__"] for one in reversed(cls.__mro__) if "__init__" in vars(one)]
+        parameters = [one for maker in makers for one in inspect.signature(maker).parameters.values()]
+        return {one.name: one.default for one in parameters if one.kind is one.KEYWORD_ONLY}
 
     def __sklearn_tags__(self) -> Any:
         """How scikit-learn's tools should treat this estimator."""
@@ -157,7 +162,7 @@ class XORBoost:
     ) -> Self:
         self.__dict__.pop("ensemble_", None)  # no old model beside new classes if this fails
         data = {"label": label} if weight is None else {"label": label, "weight": weight}
-        frames, holders = read_all(parties, data, row_id)
+        frames, holders = self._read(parties, data, row_id)
         where = "table of " + " and ".join(holders[label])
         labels = self._encode_label(pool_cells([frames[party][label] for party in holders[label]]), where)
         names = list(dict.fromkeys(name for frame in frames.values() for name in frame.columns))
@@ -188,8 +193,20 @@ class XORBoost:
         }
         others = {name: holders[name] for name in data.values()}
         entry = data | {key: list(pair) for key, pair in ranges.items()}
-        ports = _free_ports(len(frames) + 1)
-        job = job_from_dict(draft_job("fit", columns, entry, others, _ANALYST, parameters, ports))
+        ports = _free_ports(ports_needed(len(frames), self._method))
+        job = job_from_dict(
+            draft_job(
+                "fit",
+                columns,
+                entry,
+                others,
+                _ANALYST,
+                parameters,
+                ports,
+                method=self._method,
+                federated=self._federated(),
+            )
+        )
         with tempfile.TemporaryDirectory(prefix="veilboost-") as scratch:
             job_file = Path(scratch) / "job.toml"
             job_file.write_text(job_to_toml(job), encoding="utf-8")
@@ -200,9 +217,20 @@ class XORBoost:
         self.ledger_ = run.ledger
         return self
 
+    def _read(
+        self, parties: Mapping[str, Any], needed: Mapping[str, str], row_id: str | None
+    ) -> tuple[dict[str, pl.DataFrame], dict[str, tuple[str, ...]]]:
+        """Tables with the rows of the training, and who holds each column; see `veilboost.jobs.joining`."""
+        raise NotImplementedError
+
+    def _federated(self) -> dict[str, Any]:
+        """The table [federated] of the job file."""
+        return {}
+
     def _parameters(self, features: Sequence[str]) -> dict[str, Any]:
         """Parameters as a job file has them, checked; after `_encode_label`."""
-        given = {name: value for name, value in self.get_params().items() if value is not None}
+        given = {name: getattr(self, name) for name in Boosted._parameter_names()}
+        given = {name: value for name, value in given.items() if value is not None}
         constraints: Any = self.monotone_constraints
         if isinstance(constraints, list | tuple):
             if len(constraints) != len(features):

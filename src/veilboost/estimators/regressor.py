@@ -1,4 +1,4 @@
-"""The regressor: squared error and counts."""
+"""The regressors: squared error and counts."""
 
 from __future__ import annotations
 
@@ -8,18 +8,34 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from veilboost.estimators.base import XORBoost
+from veilboost.estimators.base import Boosted
+from veilboost.estimators.federated import Federated
+from veilboost.estimators.xorboost import XORBoost
 from veilboost.tables.schema import Feature
 
 
-class XORBoostRegressor(XORBoost):
+class Regressor(Boosted):
+    """What regressors have in common."""
+
+    _objectives = ("reg:squarederror", "count:poisson")
+    _estimator_type = "regressor"
+
+    def predict(self, frame: Any) -> npt.NDArray[np.float32]:
+        """Predictions, float32, shape (rows,)."""
+        return self._raw_predictions(frame)
+
+    def score(self, frame: Any, y: npt.ArrayLike) -> float:
+        """Coefficient of determination R^2."""
+        truth = np.asarray(y, dtype=np.float64)
+        residual = np.sum((truth - self.predict(frame)) ** 2)
+        return float(1 - residual / np.sum((truth - truth.mean()) ** 2))
+
+
+class XORBoostRegressor(Regressor, XORBoost):
     """Boosted trees for numbers, trained on secret shares; otherwise as `XORBoostClassifier`.
 
     `objective` is "reg:squarederror", the default, or "count:poisson" for counts and rates.
     """
-
-    _objectives = ("reg:squarederror", "count:poisson")
-    _estimator_type = "regressor"
 
     def fit(
         self,
@@ -42,12 +58,28 @@ class XORBoostRegressor(XORBoost):
         """
         return self._fit(parties, label, id, features, label_range, weight, weight_range)
 
-    def predict(self, frame: Any) -> npt.NDArray[np.float32]:
-        """Predictions, float32, shape (rows,)."""
-        return self._raw_predictions(frame)
 
-    def score(self, frame: Any, y: npt.ArrayLike) -> float:
-        """Coefficient of determination R^2."""
-        truth = np.asarray(y, dtype=np.float64)
-        residual = np.sum((truth - self.predict(frame)) ** 2)
-        return float(1 - residual / np.sum((truth - truth.mean()) ** 2))
+class FederatedRegressor(Regressor, Federated):
+    """Boosted trees for numbers, trained on sums that clients compute of their own rows; see `FederatedClassifier`.
+
+    `objective` is "reg:squarederror", the default, or "count:poisson" for counts and rates.
+    """
+
+    def fit(
+        self,
+        parties: Mapping[str, Any],
+        *,
+        label: str,
+        features: Sequence[Feature] | None = None,
+        label_range: tuple[float, float] | None = None,
+        weight: str | None = None,
+        weight_range: tuple[float, float] | None = None,
+    ) -> Self:
+        """Train; see `FederatedClassifier.fit`.
+
+        Parameters
+        ----------
+        label_range
+            As of `XORBoostRegressor.fit`.
+        """
+        return self._fit(parties, label, None, features, label_range, weight, weight_range)

@@ -26,12 +26,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from veilboost.errors import InputError, PeerMismatch
-from veilboost.jobs.entries import RESERVED_NAMES, check_participant_name
+from veilboost.jobs.entries import COURIER, DEALER, check_participant_name
 
 _VALIDITY: Final = datetime.timedelta(days=5 * 365)
 #: Certificates are valid from a day ago, so that a clock that is a little slow does no harm.
 _CLOCK_SKEW: Final = datetime.timedelta(days=1)
-_DEALER: Final = RESERVED_NAMES[0]
+#: Roles whose names no party, aggregator or analyst may have.
+_OWN_NAMES: Final = (DEALER, COURIER)
 _STORAGE_KEY_BYTES: Final = 32
 
 
@@ -130,7 +131,7 @@ def load_storage_key(directory: str | Path, name: str) -> bytes:
 def _check_roles(roles: Sequence[str]) -> None:
     seen: set[str] = set()
     for role in roles:
-        if role != _DEALER:
+        if role not in _OWN_NAMES:
             try:
                 check_participant_name(role)
             except ValueError as error:

@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 
 from veilboost.errors import JobError
-from veilboost.jobs.entries import Address, DataEntry, Party
+from veilboost.jobs.entries import Address, DataEntry, Participant, Party
+from veilboost.jobs.federated_spec import Aggregator
 from veilboost.tables.schema import Feature
 from veilboost.trees.parameters import Parameters
 
@@ -98,35 +99,46 @@ def check_id(data: DataEntry, features: Sequence[Feature], parties: Sequence[Par
                 )
 
 
-def check_participants(analyst: str, parties: Sequence[Party], dealer: Address, where: str) -> None:
+def check_participants(
+    analyst: str, parties: Sequence[Party], aggregators: Sequence[Aggregator], dealer: Address, where: str
+) -> None:
     """At least two parties; names and addresses are all different."""
     if len(parties) < 2:
         raise JobError(f"{where}: there is only one [[party]]: add another, two data owners are the least")
-    if len(parties) > MAX_PARTIES:
-        raise JobError(f"{where}: there are {len(parties)} [[party]] tables: at most {MAX_PARTIES} are allowed")
-    names: dict[str, str] = {}
+    given: Sequence[Participant]
+    for kind, given in (("party", parties), ("aggregator", aggregators)):
+        if len(given) > MAX_PARTIES:
+            raise JobError(f"{where}: there are {len(given)} [[{kind}]] tables: at most {MAX_PARTIES} are allowed")
+    names: dict[str, tuple[str, str]] = {}
     addresses = {dealer.key: "the dealer"}
-    for party in parties:
-        at = f"{where}: [[party]] '{party.name}'"
-        folded = party.name.casefold()
+    participants: list[tuple[str, Participant]] = [
+        *(("party", one) for one in parties),
+        *(("aggregator", one) for one in aggregators),
+    ]
+    for kind, one in participants:
+        at = f"{where}: [[{kind}]] '{one.name}'"
+        folded = one.name.casefold()
         if folded in names:
-            same = (
-                "that name"
-                if names[folded] == party.name
-                else f"a name that differs in capitals only, '{names[folded]}',"
-            )
-            raise JobError(f"{at}, key 'name': another party has {same}: rename one of them")
-        names[folded] = party.name
-        if party.address.key in addresses:
+            other, name = names[folded]
+            same = "that name" if name == one.name else f"a name that differs in capitals only, '{name}',"
+            who = f"another {kind}" if other == kind else f"a {other}"
+            raise JobError(f"{at}, key 'name': {who} has {same}: rename one of them")
+        names[folded] = kind, one.name
+        if one.address.key in addresses:
             raise JobError(
-                f"{at}, key 'address': {party.address} is the address of {addresses[party.address.key]} too: "
+                f"{at}, key 'address': {one.address} is the address of {addresses[one.address.key]} too: "
                 "give each participant its own port"
             )
-        addresses[party.address.key] = f"'{party.name}'"
-    if names.get(analyst.casefold(), analyst) != analyst:
+        addresses[one.address.key] = f"'{one.name}'"
+    kind, name = names.get(analyst.casefold(), ("party", analyst))
+    if kind == "aggregator":
+        raise JobError(
+            f"{where}: [job], key 'analyst': '{name}' is an [[aggregator]] too: give the analyst another name"
+        )
+    if name != analyst:
         raise JobError(
             f"{where}: [job], key 'analyst': '{analyst}' differs in capitals only from the party "
-            f"'{names[analyst.casefold()]}': use the same capitals, or another name"
+            f"'{name}': use the same capitals, or another name"
         )
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import polars as pl
 
 from veilboost.errors import DataError
+from veilboost.jobs.entries import FEDERATED, SMPC
+from veilboost.jobs.federated_spec import LEAST_AGGREGATORS
 from veilboost.tables.reading import is_readable
 from veilboost.tables.schema import Feature, Kind
 
@@ -140,8 +142,13 @@ def draft_job(
     analyst: str,
     parameters: Mapping[str, Any],
     ports: Sequence[int] | None = None,
+    *,
+    method: str = SMPC,
+    federated: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of a job file for the given tables, on loopback; `jobs.spec.job_from_dict` checks it.
+
+    A federated job gets two aggregators.
 
     Parameters
     ----------
@@ -151,11 +158,15 @@ def draft_job(
         The table [data]: label and more.
     holders
         By name the parties that hold each column that is not a feature: label and weight.
+    ports
+        Of the dealer, the parties and the aggregators; as many as `ports_needed` says.
+    federated
+        The table [federated].
     """
-    ports = ports or range(FIRST_PORT, FIRST_PORT + len(tables) + 1)
+    ports = ports or range(FIRST_PORT, FIRST_PORT + ports_needed(len(tables), method))
     features = {feature.name: feature for columns in tables.values() for feature in columns}
-    return {
-        "job": {"name": name, "method": "smpc", "analyst": analyst},
+    job: dict[str, Any] = {
+        "job": {"name": name, "method": method, "analyst": analyst},
         "model": dict(parameters),
         "data": dict(data),
         "feature": [_entry(feature) for feature in features.values()],
@@ -168,10 +179,21 @@ def draft_job(
                     *(column for column, parties in holders.items() if party in parties),
                 ],
             }
-            for (party, columns), port in zip(tables.items(), ports[1:], strict=True)
+            for (party, columns), port in zip(tables.items(), ports[1:], strict=False)
         ],
         "dealer": {"address": f"127.0.0.1:{ports[0]}"},
     }
+    if method == FEDERATED:
+        job["aggregator"] = [
+            {"name": f"aggregator{number}", "address": f"127.0.0.1:{port}"}
+            for number, port in enumerate(ports[len(tables) + 1 :], start=1)
+        ]
+    return job | ({"federated": dict(federated)} if federated else {})
+
+
+def ports_needed(parties: int, method: str) -> int:
+    """How many roles of a drafted job listen."""
+    return parties + 1 + (LEAST_AGGREGATORS if method == FEDERATED else 0)
 
 
 def _numeric_kind(distinct: int, present: int) -> Kind:

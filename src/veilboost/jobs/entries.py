@@ -19,21 +19,31 @@ JOINS: Final = ("inner", "left")
 #: Name of the dealer's role; no party and no analyst may have it.
 DEALER: Final = "dealer"
 
+#: Name of the process that carries sealed answers from the sites of NVFlare to the aggregators.
+COURIER: Final = "courier"
+
 #: Names that stand for something else in a job or among its certificates.
-RESERVED_NAMES: Final = (DEALER, "ca", "certs")
+RESERVED_NAMES: Final = (DEALER, COURIER, "ca", "certs")
+
+#: How a job is trained: on secret shares of all rows, or on sums of what clients compute of their own rows.
+SMPC: Final = "smpc"
+FEDERATED: Final = "federated"
+METHODS: Final = (SMPC, FEDERATED)
+
+#: What carries questions and answers of federated training: our own transport, or NVFlare.
+EMBEDDED: Final = "embedded"
+NVFLARE: Final = "nvflare"
+ENGINES: Final = (EMBEDDED, NVFLARE)
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252})")
-
-#: Keys that later versions will know, and what to do until then.
-_NOT_AVAILABLE: Final = {
-    "aggregator": 'method = "federated" is not available in this version: remove the [[aggregator]] tables',
-}
 
 _WRONG_TYPES: Final = {
     "string_type": "must be text in double quotes",
     "bool_type": "must be true or false",
     "float_type": "must be a number",
+    "int_type": "must be a whole number",
+    "finite_number": "must be a finite number",
     "tuple_type": "must be a list in square brackets",
     "too_long": "has too many entries",
     "too_short": "has too few entries",
@@ -66,11 +76,13 @@ def _check_title(name: str) -> str:
     return name
 
 
-class _Entry(BaseModel):
+class TableEntry(BaseModel):
+    """One table of a job file: its keys are known and their types are strict."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Address(_Entry):
+class Address(TableEntry):
     """Where a participant listens, written "host:port" ("[host]:port" for IPv6)."""
 
     host: str
@@ -112,10 +124,11 @@ class Address(_Entry):
         return cls(host=host, port=int(port))
 
 
-_AddressText = Annotated[Address, BeforeValidator(Address.parse)]
+#: A key whose value is an address.
+AddressText = Annotated[Address, BeforeValidator(Address.parse)]
 
 
-class JobEntry(_Entry):
+class JobEntry(TableEntry):
     """[job]."""
 
     name: str
@@ -127,15 +140,13 @@ class JobEntry(_Entry):
 
     @field_validator("method")
     @classmethod
-    def _available(cls, method: str) -> str:
-        if method == "federated":
-            raise ValueError('"federated" is not available in this version: use "smpc"')
-        if method != "smpc":
-            raise ValueError('must be "smpc"')
+    def _known(cls, method: str) -> str:
+        if method not in METHODS:
+            raise ValueError(f"must be {' or '.join(quoted(METHODS))}{_suggestion(method, METHODS)}")
         return method
 
 
-class DataEntry(_Entry):
+class DataEntry(TableEntry):
     """[data]."""
 
     label: str
@@ -155,7 +166,7 @@ class DataEntry(_Entry):
         return join
 
 
-class FeatureEntry(_Entry):
+class FeatureEntry(TableEntry):
     """[[feature]]."""
 
     name: str
@@ -201,14 +212,19 @@ class FeatureEntry(_Entry):
         return Feature(self.name, Kind(self.kind), self.levels or (), self.missing)
 
 
-class Party(_Entry):
-    """[[party]]: a data owner, where it listens, and the columns of the job that its table holds."""
+class Participant(TableEntry):
+    """Somebody who has a name and listens."""
 
     name: str
-    address: _AddressText
-    columns: Annotated[tuple[str, ...], BeforeValidator(lambda columns: _as_tuple(columns))]
+    address: AddressText
 
     _name = field_validator("name")(check_participant_name)
+
+
+class Party(Participant):
+    """[[party]]: a data owner, where it listens, and the columns of the job that its table holds."""
+
+    columns: Annotated[tuple[str, ...], BeforeValidator(lambda columns: _as_tuple(columns))]
 
     @field_validator("columns")
     @classmethod
@@ -221,10 +237,10 @@ class Party(_Entry):
         return columns
 
 
-class DealerEntry(_Entry):
+class DealerEntry(TableEntry):
     """[dealer]."""
 
-    address: _AddressText
+    address: AddressText
 
 
 def read_entry(model: type[Entry], table: object, where: str) -> Entry:
@@ -241,12 +257,9 @@ def read_entry(model: type[Entry], table: object, where: str) -> Entry:
 def check_keys(table: Mapping[str, Any], known: Iterable[str], where: str, *, what: str = "key") -> None:
     """Refuse a key that is not known, with the nearest one that is."""
     known = list(known)
-    separator = "," if what == "key" else ":"
     for key in table:
         if key in known:
             continue
-        if key in _NOT_AVAILABLE:
-            raise JobError(f"{where}{separator} {what} '{key}': {_NOT_AVAILABLE[key]}")
         shown = key if len(key) <= 64 and key.isprintable() else "..."
         hint = _suggestion(shown, known) or f": known are {', '.join(known)}"
         raise JobError(f"{where}: unknown {what} '{shown}'{hint}")
@@ -271,6 +284,11 @@ def _raise_first(error: ValidationError, where: str) -> NoReturn:
 def _suggestion(word: str, known: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(word.lower(), known, n=1)
     return f": did you mean '{nearest[0]}'?" if nearest else ""
+
+
+def quoted(words: Iterable[str]) -> list[str]:
+    """Words in double quotes, as a job file has them."""
+    return [f'"{word}"' for word in words]
 
 
 def _as_tuple(entries: object) -> object:

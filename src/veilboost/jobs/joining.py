@@ -1,8 +1,8 @@
-"""All owners' tables in one process, read and joined in the clear: only where the caller holds them all anyway."""
+"""All tables in one process, read and put together in the clear: only where the caller holds them all anyway."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -32,12 +32,7 @@ def read_all(
     InputError
         When a table cannot be read, the tables do not fit together, or a needed column is nowhere.
     """
-    frames: dict[str, pl.DataFrame] = {}
-    for party, source in parties.items():
-        where = f"table of {party}"
-        frames[party] = read_columns(source, column_names(source, where), where)
-        if frames[party].height == 0:
-            raise DataError(f"{where}: the table has no rows: give at least one row below the header")
+    frames = _read(parties)
     if row_id is not None:
         frames = {party: frame.with_columns(_ids(frame, row_id, party)) for party, frame in frames.items()}
     columns = {party: [column for column in frame.columns if column != row_id] for party, frame in frames.items()}
@@ -54,6 +49,64 @@ def read_all(
         shown = ", ".join(f"{party} has {count}" for party, count in counts.items())
         raise DataError(f"the tables have different numbers of rows ({shown}): align them, or name a common id column")
     return frames, holders
+
+
+def read_alike(
+    parties: Mapping[str, Any], needed: Mapping[str, str]
+) -> tuple[dict[str, pl.DataFrame], dict[str, tuple[str, ...]]]:
+    """All columns of tables that hold different rows of the same columns; and who holds each column: everybody.
+
+    Parameters
+    ----------
+    parties, needed
+        As `read_all`.
+
+    Raises
+    ------
+    InputError
+        When a table cannot be read, lacks a column of another, or a needed column is nowhere.
+    """
+    frames = _read(parties)
+    columns = {party: frame.columns for party, frame in frames.items()}
+    for purpose, name in needed.items():
+        if not any(name in held for held in columns.values()):
+            raise InputError(f"{purpose} '{name}': no table has this column: check the name")
+    check_alike(columns, {party: f"table of {party}" for party in frames})
+    names = list(dict.fromkeys(name for held in columns.values() for name in held))
+    return frames, dict.fromkeys(names, tuple(frames))
+
+
+def check_alike(columns: Mapping[str, Sequence[str]], where: Mapping[str, str]) -> None:
+    """Refuse tables of which one lacks a column that another has.
+
+    Parameters
+    ----------
+    columns, where
+        By party the columns of its table, and what messages call it.
+
+    Raises
+    ------
+    DataError
+        With table and column.
+    """
+    for party, held in columns.items():
+        for other, wanted in columns.items():
+            for name in wanted:
+                if name not in held:
+                    raise DataError(
+                        f"{where[party]}: there is no column '{name}', which {where[other]} has: federated training "
+                        "needs the same columns in every table: add it, or leave it out everywhere"
+                    )
+
+
+def _read(parties: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
+    frames: dict[str, pl.DataFrame] = {}
+    for party, source in parties.items():
+        where = f"table of {party}"
+        frames[party] = read_columns(source, column_names(source, where), where)
+        if frames[party].height == 0:
+            raise DataError(f"{where}: the table has no rows: give at least one row below the header")
+    return frames
 
 
 def _align(frames: dict[str, pl.DataFrame], row_id: str, grid: Grid) -> dict[str, pl.DataFrame]:

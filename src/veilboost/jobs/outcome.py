@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -42,7 +42,9 @@ class Outcome:
     phases
         Seconds and bytes by phase (owners and dealer).
     model
-        At the analyst.
+        At the analyst; of a federated job at every participant that keeps it.
+    dropped
+        Names of clients that a federated training went on without (its first aggregator).
     """
 
     role: str
@@ -54,6 +56,7 @@ class Outcome:
     ledger: list[Disclosure] = field(default_factory=list)
     phases: dict[str, PhaseTotal] = field(default_factory=dict)
     model: Ensemble | None = None
+    dropped: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """What is not the model, for JSON; with the processor time and the peak memory of this process.
@@ -73,14 +76,22 @@ class Outcome:
             "phases": {name: asdict(total) for name, total in self.phases.items()},
             "ledger": [entry.to_dict() for entry in self.ledger],
         }
+        if self.dropped:
+            known["dropped"] = self.dropped
         if self.model is not None and self.model.metrics:
             known["metrics"] = {name: {m: list(v) for m, v in by.items()} for name, by in self.model.metrics.items()}
         return known
 
 
-def collected(job: Job, outcomes: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """The report on a job from what its roles, or some of them, know at their end; by role, as `Outcome.to_dict`."""
-    first = outcomes.get(job.party_names[0]) or next(iter(outcomes.values()))
+def collected(job: Job, outcomes: Mapping[str, dict[str, Any]], dropped: Collection[str] = ()) -> dict[str, Any]:
+    """The report on a job from what its roles, or some of them, know at their end; by role, as `Outcome.to_dict`.
+
+    Parameters
+    ----------
+    dropped
+        Clients of a federated job that have failed, beside those that its first aggregator went on without.
+    """
+    first = outcomes.get(job.lead) or next(iter(outcomes.values()))
     report = {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "rows": first["rows"],
@@ -96,13 +107,17 @@ def collected(job: Job, outcomes: Mapping[str, dict[str, Any]]) -> dict[str, Any
     }
     if "metrics" in outcomes.get(job.analyst, {}):
         report["metrics"] = outcomes[job.analyst]["metrics"]
+    if job.federated is not None:
+        missing = {*dropped, *first.get("dropped", ())}
+        report["dropped"] = [name for name in job.party_names if name in missing]
     return report
 
 
 def settings(job: Job) -> dict[str, Any]:
     """What a report says about how it came about."""
-    return {
+    said = {
         "job": job.name,
+        "method": job.method,
         "job_hash": job.job_hash().hex(),
         "parameters": job.parameters.model_dump(),
         "parties": len(job.parties),
@@ -111,3 +126,6 @@ def settings(job: Job) -> dict[str, Any]:
         "numpy": np.__version__,
         "cores": os.cpu_count(),
     }
+    if job.federated is not None:
+        said |= {"aggregators": len(job.aggregators), "federated": job.federated.model_dump(exclude_none=True)}
+    return said

@@ -19,7 +19,7 @@ from veilboost.errors import InputError, ParticipantError, ProtocolError
 from veilboost.jobs.alignment import align
 from veilboost.jobs.certificates import load_storage_key, load_tls
 from veilboost.jobs.checkpoint import Checkpoints, digest_of
-from veilboost.jobs.entries import DEALER
+from veilboost.jobs.entries import DEALER, EMBEDDED
 from veilboost.jobs.inputs import bin_columns, disclosed_by_matching, matching, read_table, training_task
 from veilboost.jobs.limits import LEAST_ROWS, check_rows, warnings_of
 from veilboost.jobs.model_share import save_share
@@ -77,6 +77,8 @@ class Role:
         Called when all roles have met, with the bytes sent to each of them so far, which go on growing.
     on_notice
         Called, by any thread, with a sentence for the operator.
+    engine
+        What carries questions to the clients of a federated job and their answers back: "embedded" or "nvflare".
     """
 
     job: Job
@@ -90,6 +92,7 @@ class Role:
     reconnect_seconds: float = RECONNECT_SECONDS
     on_met: Callable[[Mapping[str, int]], None] = lambda bytes_sent: None
     on_notice: Callable[[str], None] = lambda text: None
+    engine: str = EMBEDDED
 
 
 def run_party(role: Role, source: Source, where: str) -> Outcome:

@@ -9,16 +9,21 @@
     [[party]]     name, address, columns
     [dealer]      address
 
+and for method "federated", where they may be left out,
+
+::
+
+    [[aggregator]]  name, address; without any, two processes of this machine, see `federated_spec.local_aggregators`
+    [federated]     mode, min_clients, answer_seconds, epsilon, delta, privacy_unit, see `federated_spec.FederatedSpec`
+
 `load_job` checks the file completely; everything after it may rely on the promises of `Job`. Who holds which rows of
 which columns is worked out in `veilboost.jobs.grid`.
 """
 
 import hashlib
-import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
@@ -32,20 +37,36 @@ from veilboost.jobs.consistency import (
     check_weight,
 )
 from veilboost.jobs.entries import (
+    COURIER,
     DEALER,
+    EMBEDDED,
+    FEDERATED,
+    NVFLARE,
     Address,
     DataEntry,
     DealerEntry,
     FeatureEntry,
     JobEntry,
+    Participant,
     Party,
     check_keys,
     read_entry,
 )
+from veilboost.jobs.federated_spec import (
+    Aggregator,
+    FederatedSpec,
+    check_federated,
+    check_smpc,
+    federated_to_tables,
+    local_aggregators,
+)
 from veilboost.jobs.grid import Grid
+from veilboost.jobs.toml_text import parse_toml, write_toml
 from veilboost.tables.schema import Feature
 from veilboost.tables.table import LabelSpec, WeightSpec
 from veilboost.trees.parameters import Parameters, least_weight, parameters_from
+
+_TABLES: Final = ("job", "model", "data", "feature", "party", "aggregator", "federated", "dealer")
 
 
 class DataSpec(BaseModel):
@@ -83,7 +104,7 @@ class Job(BaseModel):
     Attributes
     ----------
     name, method, analyst
-        Title; "smpc"; who gets the model, possibly one of the parties.
+        Title; "smpc" or "federated"; who gets the model, possibly one of the parties.
     parameters
         Objective and hyper-parameters.
     data
@@ -97,6 +118,10 @@ class Job(BaseModel):
         Which rows of which columns each party holds.
     dealer
         Address that the dealer listens on.
+    aggregators
+        Of a federated job, at least two; the first of them leads the training.
+    federated
+        How clients take part in a federated job; None for other methods.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -110,6 +135,8 @@ class Job(BaseModel):
     parties: tuple[Party, ...]
     dealer: Address
     grid: Grid
+    aggregators: tuple[Aggregator, ...] = ()
+    federated: FederatedSpec | None = None
     _hash: bytes = PrivateAttr(default=b"")
 
     def job_hash(self) -> bytes:
@@ -121,16 +148,45 @@ class Job(BaseModel):
         return tuple(party.name for party in self.parties)
 
     @property
+    def aggregator_names(self) -> tuple[str, ...]:
+        return tuple(aggregator.name for aggregator in self.aggregators)
+
+    @property
+    def lead(self) -> str:
+        """Whose account of the training counts: the first aggregator, or the first party where there is none."""
+        return (*self.aggregator_names, *self.party_names)[0]
+
+    @property
     def roles(self) -> tuple[str, ...]:
-        """Every participant once: the parties, the dealer, and the analyst unless it is one of the parties."""
-        others = () if self.analyst in self.party_names else (self.analyst,)
-        return (*self.party_names, DEALER, *others)
+        """Every participant once: parties, aggregators, dealer, courier, and the analyst unless it is a party.
+
+        Aggregators and courier are there in a federated job only. Everybody of these gets a certificate.
+        """
+        courier = () if self.federated is None else (COURIER,)
+        return (*self.party_names, *self.aggregator_names, DEALER, *courier, *self._outsider)
+
+    def mesh_roles(self, engine: str = EMBEDDED) -> tuple[str, ...]:
+        """Who is connected with each other while a federated job is trained, in order; clients are not.
+
+        Parameters
+        ----------
+        engine
+            How questions reach the clients: "embedded", where the first aggregator dials them itself, or "nvflare",
+            where a courier carries them.
+        """
+        courier = (COURIER,) if engine == NVFLARE else ()
+        return (*self.aggregator_names, DEALER, *courier, *self._outsider)
+
+    @property
+    def _outsider(self) -> tuple[str, ...]:
+        return () if self.analyst in self.party_names else (self.analyst,)
 
     @property
     def addresses(self) -> dict[str, tuple[str, int]]:
-        """Host and port of every participant that listens: all but an analyst that is no party."""
-        entries = {**{party.name: party.address for party in self.parties}, DEALER: self.dealer}
-        return {name: (address.host, address.port) for name, address in entries.items()}
+        """Host and port of every participant that listens: all but the courier and an analyst that is no party."""
+        participants: tuple[Participant, ...] = (*self.parties, *self.aggregators)
+        listening = {**{one.name: one.address for one in participants}, DEALER: self.dealer}
+        return {name: (address.host, address.port) for name, address in listening.items()}
 
     @property
     def label_holders(self) -> tuple[str, ...]:
@@ -201,7 +257,7 @@ def load_job(path: str | Path) -> Job:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a usable path"
         raise JobError(f"{where}: the job file cannot be read ({reason}): check the path and its permissions") from None
-    return _check(_parse(source, where), where)._with_hash(source)
+    return _check(parse_toml(source, where), where)._with_hash(source)
 
 
 def job_from_dict(tables: Mapping[str, Any]) -> Job:
@@ -225,42 +281,27 @@ def job_to_toml(job: Job) -> str:
         data["label_range"] = job.data.label_range
     if job.data.weight is not None:
         data |= {"weight": job.data.weight, "weight_range": job.data.weight_range}
-    lines = _table("[job]", {"name": job.name, "method": job.method, "analyst": job.analyst})
-    lines += _table("[model]", model)
-    lines += _table("[data]", data)
+    tables: list[tuple[str, Mapping[str, object]]] = [
+        ("[job]", {"name": job.name, "method": job.method, "analyst": job.analyst}),
+        ("[model]", model),
+        ("[data]", data),
+    ]
     for feature in job.features:
         entry: dict[str, object] = {"name": feature.name, "kind": feature.kind.value}
         if feature.levels:
             entry["levels"] = feature.levels
         if feature.missing:
             entry["missing"] = True
-        lines += _table("[[feature]]", entry)
+        tables.append(("[[feature]]", entry))
     for party in job.parties:
-        entry = {"name": party.name, "address": str(party.address), "columns": party.columns}
-        lines += _table("[[party]]", entry)
-    lines += _table("[dealer]", {"address": str(job.dealer)})
-    return "\n".join(lines[:-1]) + "\n"
-
-
-def _parse(source: bytes, where: str) -> dict[str, Any]:
-    try:
-        text = source.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = source.count(b"\n", 0, error.start) + 1
-        raise JobError(f"{where}: line {line} is not UTF-8: save the file in this encoding") from None
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        why = " ".join(str(error).split())
-        if why.endswith("(at end of document)"):
-            why = why.replace("(at end of document)", f"(at line {len(text.splitlines())}, the end of the file)")
-        raise JobError(f"{where}: is not valid TOML: {why}: mend that line") from None
-    except RecursionError:
-        raise JobError(f"{where}: is not a job file: its values are nested too deeply") from None
+        tables.append(("[[party]]", {"name": party.name, "address": str(party.address), "columns": party.columns}))
+    tables += federated_to_tables(job.federated, job.aggregators)
+    tables.append(("[dealer]", {"address": str(job.dealer)}))
+    return write_toml(tables)
 
 
 def _check(tables: Mapping[str, Any], where: str) -> Job:
-    check_keys(tables, ("job", "model", "data", "feature", "party", "dealer"), where, what="table")
+    check_keys(tables, _TABLES, where, what="table")
     for name in ("job", "data", "feature", "party", "dealer"):
         if name not in tables:
             shown = f"[[{name}]]" if name in ("feature", "party") else f"[{name}]"
@@ -274,11 +315,14 @@ def _check(tables: Mapping[str, Any], where: str) -> Job:
     ]
     parties = tuple(read_entry(Party, entry, at) for at, entry in _array(tables["party"], f"{where}: [[party]]"))
     features = tuple(entry.to_feature() for entry in feature_entries)
+    aggregators, federated = _federated(job.method, tables, parties, dealer.address, where)
     check_label(data, parameters, features, where)
     check_constraints(parameters, features, where)
     check_weight(data, features, where)
-    check_participants(job.analyst, parties, dealer.address, where)
+    check_participants(job.analyst, parties, aggregators, dealer.address, where)
     check_columns(data, features, parties, where)
+    if federated is not None:
+        check_federated(federated, data, parameters, features, parties, aggregators, where)
     check_id(data, features, parties, where)
     grid = Grid.of(
         {party.name: party.columns for party in parties},
@@ -295,7 +339,23 @@ def _check(tables: Mapping[str, Any], where: str) -> Job:
         parties=parties,
         dealer=dealer.address,
         grid=grid,
+        aggregators=aggregators,
+        federated=federated,
     )
+
+
+def _federated(
+    method: str, tables: Mapping[str, Any], parties: tuple[Party, ...], dealer: Address, where: str
+) -> tuple[tuple[Aggregator, ...], FederatedSpec | None]:
+    """What the job file says of federated training; nothing for other methods."""
+    if method != FEDERATED:
+        check_smpc(tables, where)
+        return (), None
+    spec = read_entry(FederatedSpec, tables.get("federated", {}), f"{where}: [federated]")
+    if "aggregator" not in tables:
+        return local_aggregators(dealer, parties), spec
+    entries = _array(tables["aggregator"], f"{where}: [[aggregator]]")
+    return tuple(read_entry(Aggregator, entry, at) for at, entry in entries), spec
 
 
 def _array(entries: object, where: str) -> list[tuple[str, Any]]:
@@ -319,20 +379,3 @@ def _parameters(table: object, where: str) -> Parameters:
         return parameters_from(table)
     except JobError as error:
         raise JobError(f"{where}: {error}") from None
-
-
-def _table(header: str, entries: Mapping[str, object]) -> list[str]:
-    return [header, *(f"{key} = {_value(value)}" for key, value in entries.items()), ""]
-
-
-def _value(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        # JSON's escapes are TOML's; only DEL needs one in TOML alone.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_value(key)} = {_value(item)}" for key, item in value.items()) + " }"
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_value(item) for item in value) + "]"
-    return repr(value)

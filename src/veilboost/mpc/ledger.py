@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
+
+#: Receiver of what all participants of a job learn.
+EVERYONE: Final = "everyone"
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,7 @@ class Disclosure:
     Attributes
     ----------
     receiver
-        The only participant that learns the value.
+        The only participant that learns the value, or "everyone".
     value
         What it is, in words.
     why

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from veilboost.jobs.entries import DEALER
+from veilboost.jobs.entries import COURIER, DEALER
 from veilboost.jobs.report.charts import COLOURS, columns, legend, stacked_bar
 from veilboost.jobs.report.pieces import duration, scrolling, size
 from veilboost.jobs.spec import Job
@@ -62,8 +62,12 @@ def _phase_table(roles: Mapping[str, Mapping[str, Any]], phases: Sequence[str]) 
 def _role_table(job: Job, report: Mapping[str, Any]) -> Markup:
     heads = ("Role", "Is", "Columns", "Sent", "Processor time", "Peak memory")
     rows = []
+    kinds = dict.fromkeys(job.party_names, "data owner" if job.federated is None else "client")
+    kinds |= {**dict.fromkeys(job.aggregator_names, "aggregator"), DEALER: "dealer", COURIER: "courier"}
     for name in job.roles:
-        kind = "dealer" if name == DEALER else "data owner" if name in job.party_names else "analyst"
+        if name == COURIER and name not in report["roles"]:  # there is one with NVFlare only
+            continue
+        kind = kinds.get(name, "analyst")
         kind += " and analyst" if name == job.analyst and name in job.party_names else ""
         held = ""
         if name in job.party_names:

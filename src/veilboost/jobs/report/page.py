@@ -9,10 +9,10 @@ from pathlib import Path
 from string import Template
 from typing import Any, Final
 
+from veilboost.jobs.entries import FEDERATED, SMPC
 from veilboost.jobs.report.charts import bar, learning_curve
 from veilboost.jobs.report.costs import cost_section
 from veilboost.jobs.report.disclosures import (
-    MEANINGS,
     amount,
     cautions,
     known_to_all,
@@ -20,6 +20,8 @@ from veilboost.jobs.report.disclosures import (
     not_disclosed,
     strangeness,
 )
+from veilboost.jobs.report.federated import settings_of
+from veilboost.jobs.report.meanings import meaning_of
 from veilboost.jobs.report.pieces import duration, scrolling, section, size
 from veilboost.jobs.spec import Job
 from veilboost.tables.schema import Kind
@@ -41,6 +43,8 @@ _MEANING_OF_SUMS: Final[dict[Objective, str]] = {
     "multi:softprob": "scores of the classes that the softmax function turns into their probabilities",
     "count:poisson": "the natural logarithm of the predicted count",
 }
+
+_HOW: Final = {SMPC: "secret shares of", FEDERATED: "securely aggregated sums of"}
 
 
 def write_report(
@@ -92,14 +96,14 @@ def render(
         title=element("", job.name),
         subtitle=element(
             "p",
-            f"Boosted trees trained on secret shares of {len(job.parties)} tables; ",
+            f"Boosted trees trained on {_HOW[job.method]} {len(job.parties)} tables; ",
             f"{where}{', finished ' if finished else ''}{finished}.",
         ),
         notice=element(
             "div",
             element(
                 "p",
-                element("strong", f"For {job.analyst} only."),
+                element("strong", f"For {job.analyst if job.federated is None else 'the federation'} only."),
                 " This page holds the trained model: do not pass it on to whoever may not have the model.",
             ),
             class_="notice",
@@ -113,6 +117,11 @@ def _several(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 4 else f"{len(names)} parties"
 
 
+def _sharing(job: Job) -> str:
+    """Who holds the secret shares."""
+    return "owners" if job.federated is None else "aggregators"
+
+
 def _facts(job: Job, model: Ensemble, report: Mapping[str, Any]) -> Markup:
     seconds, rows = report["seconds_per_tree"], report.get("rows")
     bytes_sent = report["bytes_sent"]
@@ -123,7 +132,10 @@ def _facts(job: Job, model: Ensemble, report: Mapping[str, Any]) -> Markup:
     ]
     if rows:
         blocks = f"in {job.grid.blocks} blocks, each with parties of its own" if job.grid.blocks > 1 else ""
+        blocks = blocks if job.federated is None else "of all parties together"
         facts.insert(1, ("Rows", f"{rows:,}", blocks or "the same at every party"))
+    if report.get("dropped"):
+        facts.insert(1, ("Lost", str(len(report["dropped"])), f"on the way: {_several(report['dropped'])}"))
     if seconds:
         rest = seconds[1:] or seconds
         first = f"median without the first, which took {duration(seconds[0])}" if len(seconds) > 1 else "of one tree"
@@ -134,7 +146,7 @@ def _facts(job: Job, model: Ensemble, report: Mapping[str, Any]) -> Markup:
     sent = f"by {len(bytes_sent)} roles" if len(bytes_sent) > 1 else f"by {next(iter(bytes_sent))}"
     facts.append(("Sent", size(sum(bytes_sent.values())), sent))
     if report["rounds"]:
-        facts.append(("Rounds", f"{report['rounds']:,}", "turns of messages between owners"))
+        facts.append(("Rounds", f"{report['rounds']:,}", f"turns of messages between {_sharing(job)}"))
     return element(
         "dl",
         *(
@@ -230,7 +242,9 @@ def _ledger(
     ]
     heads = element("tr", *(element("th", head, scope="col") for head in ("Who", "What", "Why", "How much", "When")))
     intro = "Every value that left the shared domain, from the disclosure ledger"
-    intro += " (ledger.json)." if one_machine else f" of {job.analyst}. The owners' ledger.json must list the same."
+    intro += (
+        " (ledger.json)." if one_machine else f" of {job.analyst}. The {_sharing(job)}' ledger.json must list the same."
+    )
     return [
         element("p", intro, class_="quiet"),
         element("table", element("thead", heads), element("tbody", *rows), class_="cards"),
@@ -244,9 +258,9 @@ def _ledger(
 
 
 def _ledger_row(job: Job, entry: Mapping[str, Any], rounds: int) -> Markup:
-    meaning = MEANINGS.get(entry["value"])
+    meaning = meaning_of(entry["value"])
     number = entry["round"]
-    when = "rounds are counted by the owners" if number is None else f"round {number:,}"
+    when = f"rounds are counted by the {_sharing(job)}" if number is None else f"round {number:,}"
     when += f" of {rounds:,}" if number is not None and rounds else ""
     strange = strangeness(job, entry)
     return element(
@@ -266,7 +280,8 @@ def _ledger_row(job: Job, entry: Mapping[str, Any], rounds: int) -> Markup:
 
 def _settings(job: Job, report: Mapping[str, Any]) -> list[Markup]:
     settings = report["settings"]
-    shown = {name: value for name, value in settings["parameters"].items() if value is not None}
+    given = settings_of(settings) | settings["parameters"]
+    shown = {name: value for name, value in given.items() if value is not None}
     return [
         element(
             "dl",
