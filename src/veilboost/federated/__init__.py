@@ -1,1 +1,1 @@
-"""Federated training: clients, aggregators that add shares, and the NVFlare engine."""
+"""Federated training: rows stay with their clients, sums of gradients meet on the aggregators' shares."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
 from veilboost.errors import ProtocolError
 from veilboost.jobs.outcome import Outcome
 from veilboost.jobs.run import Role
@@ -27,4 +31,19 @@ def run_federated_dealer(role: Role) -> Outcome:
 
 def run_federated_analyst(role: Role) -> Outcome:
     """Wait for the model as an analyst who is no party."""
+    raise ProtocolError(_NOT_YET)
+
+
+def open_client(job_file: Path, name: str, source: Path, folder: Path, certificates: Path) -> Any:
+    """Open a client that answers questions brought by somebody else."""
+    raise ProtocolError(_NOT_YET)
+
+
+def run_courier(
+    job_file: Path,
+    certificates: Path,
+    ask: Callable[[Mapping[str, bytes], float], dict[str, bytes]],
+    wait_seconds: float,
+) -> None:
+    """Carry questions of the lead to clients."""
     raise ProtocolError(_NOT_YET)
