@@ -13,14 +13,15 @@ Source: the package itself, nvflare/collab/runtime (controller.py, executor.py, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import queue
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,6 +51,9 @@ Ask = Callable[[Mapping[str, bytes], float], dict[str, bytes]]
 #: Time to start the job process of every site: a machine under load imports for a while.
 _SYNC_SECONDS: Final = 300
 
+_LOOK_SECONDS: Final = 10.0
+_MISSES: Final = 2
+
 
 class SiteUnavailable(Exception):
     """All that the server learns of a site's failure: a reason could hold values of its table."""
@@ -73,8 +77,7 @@ class Courier(ABC):
     @collab.main
     def relay(self) -> None:
         """Main function of the NVFlare job."""
-        ask = partial(_ask, {site.name: site for site in collab.clients}, collab.context)
-        self.carry(Path(collab.workspace.get_site_config_dir()), ask)
+        self.carry(Path(collab.workspace.get_site_config_dir()), _Asker(collab.clients, collab.context))
 
 
 class Site(ABC):
@@ -96,6 +99,11 @@ class Site(ABC):
         """
 
     @collab.publish
+    def is_there(self) -> bool:
+        """Whether this process lives, also while it works on an answer."""
+        return True
+
+    @collab.publish
     def answer(self, question: bytes) -> bytes:
         """Answer the server, one question at a time; what goes wrong stays here but for the fact that it did.
 
@@ -113,33 +121,77 @@ class Site(ABC):
         raise SiteUnavailable("this site cannot answer: it alone knows why")
 
 
-def _ask(sites: Mapping[str, Any], context: Any, questions: Mapping[str, bytes], seconds: float) -> dict[str, bytes]:
-    """Put one question to each of several sites at the same time, and wait for the answers.
+class _Asker:
+    """Puts questions to sites; an `Ask`.
+
+    NVFlare tells nobody that the process of a site has died: a call to it only runs into its timeout. So a site that
+    takes its time is asked now and then whether it is there at all, and one that is not is not waited for.
 
     Parameters
     ----------
     sites
-        NVFlare's proxies by name.
-    questions
-        By site. A site that takes no part in this NVFlare job counts as silent.
-
-    Raises
-    ------
-    ParticipantError
-        When the NVFlare job was aborted.
+        NVFlare's proxies.
+    context
+        Of the server's main function.
+    look_seconds
+        How often to look after a site that has not answered yet, and how long it may take to say that it is there.
     """
-    asked = {name: question for name, question in questions.items() if name in sites}
-    answers: dict[str, bytes] = {}
-    if asked:
-        with ThreadPoolExecutor(max_workers=len(asked), thread_name_prefix="ask") as pool:
-            calls = {name: pool.submit(_call, sites[name], asked[name], seconds) for name in asked}
-            for name, call in calls.items():
-                answer = call.result()
-                if answer is not None:
-                    answers[name] = answer
-    if context.is_aborted():
-        raise ParticipantError("the NVFlare job was aborted")
-    return answers
+
+    def __init__(self, sites: Iterable[Any], context: Any, look_seconds: float = _LOOK_SECONDS) -> None:
+        self._sites = {site.name: site for site in sites}
+        self._context = context
+        self._look_seconds = look_seconds
+        self._lost: set[str] = set()
+
+    def __call__(self, questions: Mapping[str, bytes], seconds: float) -> dict[str, bytes]:
+        """Put one question to each of several sites at the same time, and wait for the answers.
+
+        Parameters
+        ----------
+        questions
+            By site. A site that takes no part in this NVFlare job counts as silent.
+
+        Raises
+        ------
+        ParticipantError
+            When the NVFlare job was aborted.
+        """
+        asked = {name: question for name, question in questions.items() if name in self._sites}
+        answers: dict[str, bytes] = {}
+        if asked:
+            with ThreadPoolExecutor(max_workers=len(asked), thread_name_prefix="ask") as pool:
+                calls = {name: pool.submit(self._put, name, question, seconds) for name, question in asked.items()}
+                for name, call in calls.items():
+                    answer = call.result()
+                    if answer is not None:
+                        answers[name] = answer
+        if self._context.is_aborted():
+            raise ParticipantError("the NVFlare job was aborted")
+        return answers
+
+    def _put(self, name: str, question: bytes, seconds: float) -> bytes | None:
+        """The answer of one site; None if there is none, or none in time."""
+        site = self._sites[name]
+        if name in self._lost:
+            if not self._is_there(site):
+                return None
+            self._lost.discard(name)
+        answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        # Not a thread of the pool: it may have to be left behind, waiting for a site that is dead.
+        threading.Thread(target=lambda: answers.put(_call(site, question, seconds)), daemon=True).start()
+        missed = 0
+        while missed < _MISSES:
+            with contextlib.suppress(queue.Empty):
+                return answers.get(timeout=self._look_seconds)
+            missed = 0 if self._is_there(site) else missed + 1
+        _log.warning("%s is lost: it does not answer, nor say that it is there", name)
+        self._lost.add(name)
+        return None
+
+    def _is_there(self, site: Any) -> bool:
+        with contextlib.suppress(CollabCallError, RunAborted):
+            return bool(site(timeout=self._look_seconds).is_there())
+        return False
 
 
 def _call(site: Any, question: bytes, seconds: float) -> bytes | None:
@@ -147,8 +199,9 @@ def _call(site: Any, question: bytes, seconds: float) -> bytes | None:
         answer = site(timeout=seconds).answer(question=question)
     except RunAborted:
         return None
-    except CollabCallError as error:
-        _log.warning("no answer from %s: %s", site.name, error.cause_type)
+    except Exception as error:
+        kind = error.cause_type if isinstance(error, CollabCallError) else type(error).__name__
+        _log.warning("no answer from %s: %s", site.name, kind)
         return None
     if not isinstance(answer, bytes):
         _log.warning("no answer from %s: it sent %s", site.name, type(answer).__name__)

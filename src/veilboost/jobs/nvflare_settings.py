@@ -1,7 +1,8 @@
 """Settings of the places of an NVFlare deployment, and what a place notes when it fails.
 
-A place, the server or a site, reads its settings from `veilboost-NAME.toml` in the folder `local` of its start kit; NAME is the site's, or
-"courier" at the server. NVFlare never sends this file, where keys of resources.json would be told to the server::
+A place, the server or a site, reads its settings from `veilboost-NAME.toml` in the folder `local` of its start kit;
+NAME is the site's, or "courier" at the server. NVFlare never sends this file; what stands in resources.json it would
+tell the server::
 
     [[job]]                            one for every job that this place takes part in
     file = "/srv/veilboost/job.toml"   the job file, the same bytes at every participant
