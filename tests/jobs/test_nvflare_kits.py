@@ -64,7 +64,9 @@ def test_the_server_keeps_its_jobs_in_its_own_folder(kits: Path) -> None:
     assert "/tmp/nvflare" in (kits / "localhost" / "local" / "resources.json.default").read_text()
     assert "/tmp/nvflare" not in text
     assert str(kits / "localhost" / "jobs") in text
-    assert content(kits / "localhost", "resources.json")["class_allow_list"] == list(CLASSES)
+    resources = content(kits / "localhost", "resources.json")
+    assert resources["class_allow_list"] == list(CLASSES)
+    assert resources["servers"][0]["heart_beat_timeout"] == 60
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", '{"servers": []}'])

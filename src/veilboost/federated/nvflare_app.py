@@ -51,8 +51,9 @@ Ask = Callable[[Mapping[str, bytes], float], dict[str, bytes]]
 #: Time to start the job process of every site: a machine under load imports for a while.
 _SYNC_SECONDS: Final = 300
 
-_LOOK_SECONDS: Final = 10.0
-_MISSES: Final = 2
+#: A site that does not say three times running within five seconds that it is there counts as dead.
+_LOOK_SECONDS: Final = 5.0
+_MISSES: Final = 3
 
 
 class SiteUnavailable(Exception):

@@ -38,6 +38,7 @@ _RIGHTS: Final = {
     "byoc": "none",
     "server-predeployed-flwr": "none",
 }
+_SILENCE_SECONDS: Final = 60
 _BUILDERS: Final = "nvflare.lighter.impl"
 
 
@@ -96,6 +97,8 @@ def restrict_kit(kit: Path, classes: Sequence[str] = CLASSES) -> None:
         resources |= {"class_allow_list": list(classes), "class_list_enforcement_mode": "enforce"}
         if is_server:
             _keep_inside(resources, kit.resolve())
+            # A site sends a heartbeat every ten seconds. The end of a job waits for sites that are lost.
+            resources["servers"][0]["heart_beat_timeout"] = _SILENCE_SECONDS
         else:
             resources["allow_log_streaming"] = False
             resources["components"] = [

@@ -23,7 +23,7 @@ from veilboost.jobs.entries import COURIER, NVFLARE
 from veilboost.jobs.following import Following
 from veilboost.jobs.local import LocalRun, check_data_names, check_ports, collect, prepare
 from veilboost.jobs.nvflare_kits import USER
-from veilboost.jobs.nvflare_settings import FAILURE, nvflare_name, read_failure, write_settings
+from veilboost.jobs.nvflare_settings import DONE, FAILURE, nvflare_name, read_failure, write_settings
 from veilboost.jobs.results import writing
 from veilboost.jobs.spec import Job
 
@@ -74,7 +74,8 @@ def run_local_nvflare(
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(mode=0o700)
     for name in (*job.party_names, COURIER):
-        (out / name / FAILURE).unlink(missing_ok=True)
+        for left in (FAILURE, DONE):
+            (out / name / left).unlink(missing_ok=True)
     watch = _Watch(job, out, on_tree, on_progress)
     following = Following(job, watch.tree, watch.progress, on_notice)
     roles = [role for role in job.mesh_roles(NVFLARE) if role != COURIER]
@@ -108,7 +109,7 @@ def _deployment(
     try:
         for name in (_SERVER, *job.party_names):
             started.append(_start("server" if name == _SERVER else "client", work / name))
-        yield _command("submit", str(work / USER), str(job_file), str(work / "job"))
+        yield _command("submit", str(work / USER), str(job_file), str(work / "job"), str(work.parent / COURIER / DONE))
     finally:
         for process in started:
             with contextlib.suppress(ProcessLookupError):

@@ -4,7 +4,7 @@
 
     python -m veilboost.jobs.nvflare_process PARENT provision FOLDER PORT SITE...
     python -m veilboost.jobs.nvflare_process PARENT server|client KIT NAME
-    python -m veilboost.jobs.nvflare_process PARENT submit KIT JOB_FILE FOLDER
+    python -m veilboost.jobs.nvflare_process PARENT submit KIT JOB_FILE FOLDER DONE
     python -m veilboost.jobs.nvflare_process PARENT simulate JOB_FILE FOLDER
 
 Processes, because NVFlare takes over what a program has one of: its arguments, its log, its threads. `submit` and
@@ -45,8 +45,8 @@ def main(arguments: list[str]) -> int:
             provision(Path(folder), int(port), sites)
         case (("server" | "client"), [kit, name]):
             return run_participant(command, Path(kit), name)
-        case "submit", [kit, job_file, folder]:
-            return _telling(lambda: submit(Path(kit), load_job(job_file), Path(folder)))
+        case "submit", [kit, job_file, folder, done]:
+            return _telling(lambda: submit(Path(kit), load_job(job_file), Path(folder), Path(done)))
         case "simulate", [job_file, folder]:
             return _telling(lambda: simulate_job(load_job(job_file), Path(folder)))
         case _:
@@ -63,8 +63,8 @@ def provision(folder: Path, port: int, sites: list[str]) -> None:
         kit.rename(folder / kit.name)
 
 
-def submit(kit: Path, job: Job, folder: Path) -> None:
-    """Submit a job when its sites are there, and wait for its end.
+def submit(kit: Path, job: Job, folder: Path, done: Path) -> None:
+    """Submit a job when its sites are there, and wait until the courier is done.
 
     Parameters
     ----------
@@ -72,6 +72,8 @@ def submit(kit: Path, job: Job, folder: Path) -> None:
         The administrator's start kit.
     folder
         Where the NVFlare job is written.
+    done
+        The courier's file; NVFlare itself takes some time more to end a job.
 
     Raises
     ------
@@ -94,7 +96,7 @@ def submit(kit: Path, job: Job, folder: Path) -> None:
             time.sleep(_LOOK_SECONDS)
             there = console.sites()
         number = console.submit(written)
-        status = _wait(console, number)
+        status = _wait(console, number, done)
     if status != _COMPLETED:
         raise ParticipantError(f"NVFlare has ended its job ({status.rpartition(':')[2].replace('_', ' ').lower()})")
 
@@ -109,9 +111,10 @@ def _log_in(kit: Path, deadline: float) -> Console:
             time.sleep(_LOOK_SECONDS)
 
 
-def _wait(console: Console, number: str) -> str:
+def _wait(console: Console, number: str, done: Path) -> str:
+    """How NVFlare has ended the job, or that it may."""
     heard = time.monotonic()
-    while True:
+    while not done.exists():
         try:
             status = console.status(number)
             heard = time.monotonic()
@@ -121,6 +124,7 @@ def _wait(console: Console, number: str) -> str:
             if time.monotonic() > heard + _SILENCE_SECONDS:
                 raise PeerLost(f"the NVFlare server is lost ({type(error).__name__})") from None
         time.sleep(_LOOK_SECONDS)
+    return _COMPLETED
 
 
 def simulate_job(job: Job, folder: Path) -> None:

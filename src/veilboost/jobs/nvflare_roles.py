@@ -10,9 +10,9 @@ from veilboost.errors import InputError, VeilboostError
 from veilboost.federated.nvflare_app import Ask, Courier, Site
 from veilboost.jobs import federation
 from veilboost.jobs.entries import COURIER
-from veilboost.jobs.nvflare_settings import FAILURE, Place, find_place, noting, settings_file
+from veilboost.jobs.nvflare_settings import DONE, FAILURE, Place, find_place, noting, settings_file
 from veilboost.jobs.process import reuse_memory
-from veilboost.jobs.results import prepare_folder, writing
+from veilboost.jobs.results import prepare_folder, write_json, writing
 from veilboost.jobs.run import WAIT_SECONDS
 
 
@@ -40,6 +40,10 @@ class JobCourier(Courier):
         place = find_place(local, COURIER, self.job)
         with noting(place.out):
             federation.run_courier(place.job_file, place.certificates, ask, WAIT_SECONDS)
+        if place.out is not None:
+            with writing(place.out):
+                place.out.mkdir(mode=0o700, parents=True, exist_ok=True)
+                write_json(place.out / DONE, {"job": self.job})
 
 
 class JobSite(Site):

@@ -30,6 +30,10 @@ from veilboost.jobs.toml_text import parse_toml, write_toml
 FAILURE = "failure.json"
 
 
+#: What the courier leaves in its `out` when the lead aggregator has let it go.
+DONE = "done.json"
+
+
 def nvflare_name(job: Job) -> str:
     """Name of the NVFlare job: titles of jobs are free text, NVFlare's are not."""
     return f"veilboost-{job.job_hash().hex()[:16]}"
