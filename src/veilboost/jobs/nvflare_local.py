@@ -111,10 +111,14 @@ def _deployment(
             started.append(_start("server" if name == _SERVER else "client", work / name))
         yield _command("submit", str(work / USER), str(job_file), str(work / "job"), str(work.parent / COURIER / DONE))
     finally:
+        # The processes of the job have sessions of their own, and would go on until they miss their parents.
+        below = [child for process in started for child in _descendants(process.pid)]
         for process in started:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # the process of the job is in the group
+            process.kill()
             process.wait()
+        for child in below:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
 
 
 @contextlib.contextmanager
@@ -171,8 +175,18 @@ def _start(kind: str, kit: Path) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            start_new_session=True,  # an interrupt from the keyboard is ours to handle
         )
+
+
+def _descendants(parent: int) -> list[int]:
+    """Processes that a process has started, and they in turn, as far as the kernel tells."""
+    found: list[int] = []
+    for listed in Path("/proc").glob(f"{parent}/task/*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, listed.read_text(encoding="ascii").split()):
+                found += [child, *_descendants(child)]
+    return found
 
 
 class _Watch:
@@ -186,15 +200,19 @@ class _Watch:
         self._begun = False
 
     def tree(self, number: int) -> None:
+        self._look()
         self._begun = True
         self._on_tree(number)
 
     def progress(self, phase: str, bytes_sent: int) -> None:
+        self._look()
+        self._on_progress(phase, bytes_sent)
+
+    def _look(self) -> None:
         if not self._begun:
             for note in failures(self._job, self._out).values():
                 if note["kind"] == "InputError":
                     raise InputError(note["message"])
-        self._on_progress(phase, bytes_sent)
 
 
 def failures(job: Job, out: Path) -> dict[str, dict[str, str]]:
