@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -112,7 +112,7 @@ def _deployment(
         yield _command("submit", str(work / USER), str(job_file), str(work / "job"), str(work.parent / COURIER / DONE))
     finally:
         # The processes of the job have sessions of their own, and would go on until they miss their parents.
-        below = [child for process in started for child in _descendants(process.pid)]
+        below = _descendants([process.pid for process in started])
         for process in started:
             process.kill()
             process.wait()
@@ -179,14 +179,17 @@ def _start(kind: str, kit: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def _descendants(parent: int) -> list[int]:
-    """Processes that a process has started, and they in turn, as far as the kernel tells."""
-    found: list[int] = []
-    for listed in Path("/proc").glob(f"{parent}/task/*/children"):
-        with contextlib.suppress(OSError):
-            for child in map(int, listed.read_text(encoding="ascii").split()):
-                found += [child, *_descendants(child)]
-    return found
+def _descendants(ancestors: Collection[int]) -> list[int]:
+    """Processes that these processes have started, and those in turn, as far as the kernel tells."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            # The name, in round brackets, may hold anything.
+            parents[int(stat.parent.name)] = int(stat.read_text(errors="replace").rpartition(")")[2].split()[1])
+    found = set(ancestors)
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sorted(found - set(ancestors))
 
 
 class _Watch:
