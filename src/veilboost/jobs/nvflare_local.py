@@ -52,7 +52,7 @@ def run_local_nvflare(
     data
         For every party its table: a file, or the bytes of one, which are put into a file for the time of the run.
     out
-        As for `run_local`; also gets the folder nvflare/, with start kits, tables and logs of this run. It is removed
+        As for `run_local`; also gets the folder nvflare/, with start kits and logs of this run. It is removed
         after a success and at the next start.
     simulator
         Whether to take NVFlare's simulator, which is quicker to start and has no TLS.
@@ -89,11 +89,19 @@ def run_local_nvflare(
             outcomes = following.follow(children, events)
     except ParticipantError as error:
         raise _explained(job, out, error) from None
+    finally:
+        for name in job.party_names:
+            _table(out, name).unlink(missing_ok=True)
     for name, note in failures(job, out).items():
         following.dropped.setdefault(name, note["message"])
     run = collect(job, outcomes, following, out)
     shutil.rmtree(work, ignore_errors=True)
     return run
+
+
+def _table(out: Path, name: str) -> Path:
+    """Where a table goes that was given as bytes."""
+    return out.resolve() / _FOLDER / f"{name}.table"
 
 
 @contextlib.contextmanager
@@ -156,7 +164,7 @@ def _settle(
     for name in job.party_names:
         source = data[name]
         if isinstance(source, bytes):
-            table = work / f"{name}.table"
+            table = _table(out, name)
             table.touch(mode=0o600)
             table.write_bytes(source)
         else:
@@ -221,7 +229,11 @@ class _Watch:
 def failures(job: Job, out: Path) -> dict[str, dict[str, str]]:
     """What clients that have no model have noted of their failures, by name."""
     notes = {name: read_failure(out / name) for name in job.party_names if not (out / name / "model.json").exists()}
-    return {name: note for name, note in notes.items() if note is not None}
+    return {
+        name: {**note, "message": note["message"].replace(str(_table(out, name)), f"table of {name}")}
+        for name, note in notes.items()
+        if note is not None
+    }
 
 
 def _explained(job: Job, out: Path, error: ParticipantError) -> VeilboostError:
