@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -55,7 +55,7 @@ def run_local_nvflare(
         As for `run_local`; also gets the folder nvflare/, with start kits and logs of this run. It is removed
         after a success and at the next start.
     simulator
-        Whether to take NVFlare's simulator, which is quicker to start and has no TLS.
+        Whether to take NVFlare's simulator, which has no TLS.
 
     Raises
     ------
@@ -85,8 +85,12 @@ def run_local_nvflare(
             place(job, job_file.resolve(), data, certificates.resolve(), work) as command,
             running(job, roles, job_file, {}, certificates, out, resume=resume, engine=NVFLARE) as (children, events),
         ):
-            children.append(start(COURIER, command, events))
-            outcomes = following.follow(children, events)
+            courier = start(COURIER, command, events)
+            children.append(courier)
+            try:
+                outcomes = following.follow(children, events)
+            finally:
+                _kill(_descendants([courier.process.pid]))
     except ParticipantError as error:
         raise _explained(job, out, error) from None
     finally:
@@ -124,9 +128,7 @@ def _deployment(
         for process in started:
             process.kill()
             process.wait()
-        for child in below:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
+        _kill(below)
 
 
 @contextlib.contextmanager
@@ -198,6 +200,12 @@ def _descendants(ancestors: Collection[int]) -> list[int]:
     while more := {child for child, parent in parents.items() if parent in found} - found:
         found |= more
     return sorted(found - set(ancestors))
+
+
+def _kill(processes: Iterable[int]) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
 class _Watch:

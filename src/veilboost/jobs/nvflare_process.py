@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -48,6 +49,7 @@ def main(arguments: list[str]) -> int:
         case "submit", [kit, job_file, folder, done]:
             return _telling(lambda: submit(Path(kit), load_job(job_file), Path(folder), Path(done)))
         case "simulate", [job_file, folder]:
+            os.setpgrp()  # a process of the simulator that loses its parent kills its whole process group
             return _telling(lambda: simulate_job(load_job(job_file), Path(folder)))
         case _:
             raise InputError(f"{command}: unknown command")
