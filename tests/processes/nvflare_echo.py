@@ -1,13 +1,15 @@
 """An NVFlare job whose sites answer without training, and the program that provisions, starts and submits it.
 
-Run as a program of its own: python nvflare_echo.py FOLDER. Writes FOLDER/answers.json.
+Runs in a process of its own, imported under its name: `import nvflare_echo; nvflare_echo.run(folder)`.
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,29 @@ class EchoSite(nvflare_app.Site):  # type: ignore[misc]
         return f"{name} {self._count} answer-in-clear ".encode().ljust(int(number) if number.isdigit() else 10, b".")
 
 
+def with_code(written: Path) -> Path:
+    """The job, with code that it brings along; it would run in the process of every site."""
+    folder = Path(shutil.copytree(written, written.parent / "code"))
+    (folder / "app" / "custom").mkdir()
+    (folder / "app" / "custom" / "nvflare_echo.py").write_text("raise SystemExit('code of the job')")
+    return folder
+
+
+def with_class(written: Path) -> Path:
+    """The job, with a class that no site has allowed."""
+    folder = Path(shutil.copytree(written, written.parent / "class"))
+    config = folder / "app" / "config" / "config_fed_client.json"
+    config.write_text(config.read_text().replace("nvflare_echo.EchoSite", "subprocess.Popen"))
+    return folder
+
+
+def end_of(console: nvflare_app.Console, written: Path) -> str:
+    job = console.submit(written)
+    while not (status := console.status(job)).startswith("FINISHED"):
+        time.sleep(0.5)
+    return status
+
+
 def main(folder: Path) -> None:
     port = int((folder / "port.txt").read_text())
     kits = nvflare_app.write_start_kits(project("localhost", port, SITES), folder / "project")
@@ -78,13 +103,18 @@ def main(folder: Path) -> None:
             time.sleep(1.0)
     while console.sites() != set(SITES):
         time.sleep(0.5)
-    job = console.submit(nvflare_app.write_job("echo", EchoCourier("00"), EchoSite("00"), 2, folder / "job"))
-    while not console.status(job).startswith("FINISHED"):
-        time.sleep(0.5)
-    (folder / "status.txt").write_text(console.status(job))
+    written = nvflare_app.write_job("echo", EchoCourier("00"), EchoSite("00"), 2, folder / "job")
+    statuses = {"code": end_of(console, with_code(written)), "class": end_of(console, with_class(written))}
+    statuses["echo"] = end_of(console, written)
+    (folder / "status.json").write_text(json.dumps(statuses))
     console.close()
-    os._exit(0)  # the processes of server and sites end with this one
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+def run(folder: str) -> None:
+    """Run `main` and end the process, and with it those of server and sites, whatever threads NVFlare has left."""
+    try:
+        main(Path(folder))
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)

@@ -28,11 +28,11 @@ def echo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("echo")
     (folder / "port.txt").write_text(str(free_ports(1)[0]))
     ran = subprocess.run(
-        [sys.executable, str(HERE / "nvflare_echo.py"), str(folder)],
+        [sys.executable, "-c", f"import nvflare_echo; nvflare_echo.run({str(folder)!r})"],
         env={**os.environ, "PYTHONPATH": f"{SRC}{os.pathsep}{HERE}"},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=300,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
@@ -60,7 +60,17 @@ def test_a_site_whose_process_is_killed_stops_nobody(echo: Path) -> None:
     assert lost["answers"].keys() == {"north", "south"}
     assert lost["seconds"] < 100, "a dead site is not waited for as long as a living one"
     assert heard(echo, "size 10")["answers"].keys() == {"north", "south"}
-    assert (echo / "status.txt").read_text() == "FINISHED:COMPLETED"
+    assert json.loads((echo / "status.json").read_text())["echo"] == "FINISHED:COMPLETED"
+
+
+def test_a_restricted_site_runs_no_code_and_no_class_but_those_it_allows(echo: Path) -> None:
+    statuses = json.loads((echo / "status.json").read_text())
+    assert statuses["code"] == "FINISHED:FAILED_TO_RUN"
+    assert statuses["class"] != "FINISHED:COMPLETED"
+    logs = "".join(path.read_text() for path in echo.glob("project/**/log.txt"))
+    assert "BYOC not permitted" in logs
+    assert "'subprocess.Popen'" in logs and "not in allow_list" in logs
+    assert "code of the job" not in logs
 
 
 def test_no_log_holds_a_question_an_answer_or_a_reason(echo: Path) -> None:

@@ -216,15 +216,20 @@ class SteadyLauncher(ClientProcessJobLauncher):  # type: ignore[misc]
     NVFlare reports a job process that is killed, by the kernel's out-of-memory killer say, as a failure of the job,
     whereupon the server ends it at every site. Under this launcher the site is missing from then on, as it would be
     if its machine had lost power, and the lead aggregator decides by `min_clients`. Stands in resources.json of the
-    site, as the component `process_launcher`. What a process says of itself in its return code file still counts.
+    site, as the component `process_launcher`. What a process means to say, by an exit status of NVFlare's, still counts.
     """
 
     def launch_job(self, job_meta: dict[str, Any], fl_ctx: Any) -> Any:
         """Start the process and return its handle."""
         handle = super().launch_job(job_meta, fl_ctx)
         poll = handle.poll
-        expected = (None, JobReturnCode.SUCCESS, JobReturnCode.ABORTED)
-        handle.poll = lambda: poll() if handle.adapter.poll() in expected else JobReturnCode.UNKNOWN
+
+        def told() -> Any:
+            status = handle.adapter.poll()
+            died = status is not None and (status < 0 or status == 1)
+            return JobReturnCode.UNKNOWN if died else poll()
+
+        handle.poll = told
         return handle
 
 
