@@ -216,7 +216,7 @@ class SteadyLauncher(ClientProcessJobLauncher):  # type: ignore[misc]
     NVFlare reports a job process that is killed, by the kernel's out-of-memory killer say, as a failure of the job,
     whereupon the server ends it at every site. Under this launcher the site is missing from then on, as it would be
     if its machine had lost power, and the lead aggregator decides by `min_clients`. Stands in resources.json of the
-    site, as the component `process_launcher`. What a process means to say, by an exit status of NVFlare's, still counts.
+    site, as the component `process_launcher`. What a process means to say, by an exit status of NVFlare's, counts.
     """
 
     def launch_job(self, job_meta: dict[str, Any], fl_ctx: Any) -> Any:
