@@ -10,7 +10,7 @@ from tests.processes.support import make_case, veilboost
 from veilboost import __version__
 from veilboost.cli import main
 
-COMMANDS = ("demo", "describe", "train", "certs", "party", "dealer", "analyst")
+COMMANDS = ("demo", "describe", "train", "certs", "party", "aggregator", "dealer", "analyst")
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -61,6 +61,8 @@ def test_help_of_a_command(cli: Cli, command: str) -> None:
         (("party", "job.toml", "--name", "north", "--data", "x.csv"), "--certs"),
         (("party", "job.toml", "--certs", "certs", "--data", "x.csv"), "--name"),
         (("party", "job.toml", "--certs", "certs", "--name", "north"), "--data"),
+        (("aggregator", "job.toml", "--certs", "certs"), "--name"),
+        (("aggregator", "job.toml", "--name", "ministry"), "--certs"),
         (("certs", "job.toml"), "--out"),
         (("analyst", "job.toml", "--certs", "certs", "--wait", "soon"), "--wait"),
         (("describe", "--out", "job.toml"), "--label"),

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from tests.jobs.test_federated_spec import tables
 from tests.processes.support import make_case
 
-from veilboost.cli.train import summary, tree_times
+from veilboost.cli.train import kept_trees, summary, tree_times
 from veilboost.jobs.local import LocalRun
+from veilboost.jobs.spec import job_from_dict
 
 
 @pytest.mark.parametrize(
@@ -33,3 +35,28 @@ def test_summary(tmp_path: Path) -> None:
         "  to university: leaf weights (2, 4)",
         "  to everybody else: nothing (north, south, dealer)",
     ]
+
+
+def test_summary_of_a_federated_job() -> None:
+    job = job_from_dict(tables())
+    report = {"seconds_per_tree": [0.9, 0.2], "seconds_setup": 1.25, "bytes_sent": {"ministry": 1_500_000}}
+    ledger = [{"receiver": "everyone", "value": "leaf weights", "shape": [2, 4]}]
+    lines = summary(job, LocalRun({**report, "dropped": ["south", "west"]}, ledger))
+    assert lines[1:] == [
+        "lost on the way: south, west",
+        "sent: ministry 1.5 MB",
+        "disclosed:",
+        "  to everyone: leaf weights (2, 4)",
+        "  nothing else to anybody",
+    ]
+    assert not any("lost" in line for line in summary(job, LocalRun({**report, "dropped": []}, ledger)))
+
+
+def test_kept_trees_of_a_federated_job_are_those_that_all_aggregators_have(tmp_path: Path) -> None:
+    job = job_from_dict(tables())
+    assert kept_trees(job, tmp_path) == 0
+    for name, trees in (("ministry", (3, 4)), ("charity", (2, 3)), ("north", (9,))):
+        (tmp_path / name).mkdir()
+        for tree in trees:
+            (tmp_path / name / f"tree-{tree:05}.checkpoint").touch()
+    assert kept_trees(job, tmp_path) == 3

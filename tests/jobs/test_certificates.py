@@ -143,6 +143,12 @@ def test_nothing_is_overwritten(there: str, tmp_path: Path) -> None:
     assert (tmp_path / there).read_text() == "mine"
 
 
+def test_roles_with_names_of_their_own(tmp_path: Path) -> None:
+    """Those that nobody else may have."""
+    write_certificates(["north", "dealer", "courier"], tmp_path)
+    assert {"dealer.key", "courier.key"} < {path.name for path in tmp_path.iterdir()}
+
+
 @pytest.mark.parametrize("roles", [["ca"], ["CA"], ["../x"], [""], ["a b"], ["x" * 65], ["a", "a"], ["a", "A"]])
 def test_bad_roles(roles: list[str], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^role "):

@@ -22,8 +22,10 @@ from veilboost.tables.table import Table as OwnTable
 from veilboost.trees.ensemble import Ensemble
 from veilboost.trees.parameters import Parameters
 from veilboost.trees.reference import audit
+from veilboost.xorboost.forest import TrainingState
 from veilboost.xorboost.reveal import receive_reveal, reveal_to
-from veilboost.xorboost.state import hollow_state, to_arrays
+from veilboost.xorboost.state import from_arrays, hollow_state, to_arrays
+from veilboost.xorboost.task import TrainingTask
 from veilboost.xorboost.train import train
 
 OWNERS = 2
@@ -56,6 +58,10 @@ def checkpoints_in(folder: Path, owner: int, *, key: bytes = bytes(32), job: byt
     return Checkpoints(directory, key, job, f"owner{owner}", table)
 
 
+def load(checkpoints: Checkpoints, task: TrainingTask, owner: int) -> TrainingState:
+    return checkpoints.load(4, lambda arrays: from_arrays(arrays, task, owner))
+
+
 def run(table: Table, folder: Path, parameters: Parameters = PARAMETERS, after: int = 0) -> Ensemble:
     """Train, keeping checkpoints; continue after some trees if asked to."""
     task, columns = table.task(parameters), table.columns(parameters.max_bin)
@@ -67,8 +73,15 @@ def run(table: Table, folder: Path, parameters: Parameters = PARAMETERS, after: 
             state = hollow_state(task, after) if after else None
             return reveal_to(session, task, train(session, task, own, labels, state=state), ANALYST)
         checkpoints = checkpoints_in(folder, session.holder)
-        state = checkpoints.load(after, task, session.holder) if after else None
-        forest = train(session, task, own, labels, state=state, keep=lambda kept: checkpoints.keep(kept, EPOCH))
+        state = checkpoints.load(after, lambda arrays: from_arrays(arrays, task, session.holder)) if after else None
+        forest = train(
+            session,
+            task,
+            own,
+            labels,
+            state=state,
+            keep=lambda kept: checkpoints.keep(kept.rounds, to_arrays(kept), EPOCH),
+        )
         return reveal_to(session, task, forest, ANALYST)
 
     names = tuple(owner_names(OWNERS))
@@ -109,7 +122,7 @@ def test_a_start_from_the_beginning_forgets_older_ones(table: Table, written: Pa
 def secrets_of(table: Table, folder: Path, owner: int) -> dict[str, bytes]:
     """What must not stand in an owner's checkpoint: a few bytes each, in the forms in which it is held."""
     task = table.task(PARAMETERS)
-    states = [checkpoints_in(folder, each).load(4, task, each) for each in range(OWNERS)]
+    states = [load(checkpoints_in(folder, each), task, each) for each in range(OWNERS)]
     mine = states[owner]
     tree = mine.forest.trees[0]
     margins = states[0].margins.words + states[1].margins.words
@@ -152,7 +165,7 @@ def test_what_is_written_is_encrypted(table: Table, written: Path) -> None:
 
 def test_plain_text_would_be_found(table: Table, written: Path) -> None:
     """The same state in an archive that is not encrypted: so that the search above can fail."""
-    state = checkpoints_in(written, 0).load(4, table.task(PARAMETERS), 0)
+    state = load(checkpoints_in(written, 0), table.task(PARAMETERS), 0)
     plain = BytesIO()
     np.savez(plain, epoch=np.frombuffer(EPOCH, dtype=np.uint8), **to_arrays(state))  # type: ignore[arg-type]
     found = {name for name, one in secrets_of(table, written, 0).items() if one in plain.getvalue()}
@@ -208,7 +221,7 @@ def test_what_does_not_belong_here_is_refused(damage: str, written: Path) -> Non
 def test_a_state_of_another_task_is_refused(change: str, table: Table, written: Path) -> None:
     """Encrypted under the right key for the right job, but not what this version would have written."""
     task, checkpoints = table.task(PARAMETERS), checkpoints_in(written, 0)
-    arrays = to_arrays(checkpoints.load(4, task, 0))
+    arrays = checkpoints.load(4, dict)
     if change == "rows":
         arrays["margins"] = arrays["margins"][:-1]
     elif change == "depth":
@@ -227,7 +240,7 @@ def test_a_state_of_another_task_is_refused(change: str, table: Table, written: 
     seal(checkpoints._path(4), sealed, checkpoints.key, checkpoints._bound_to(4))
     assert set(checkpoints.epochs()) == {3, 4}
     with pytest.raises(InputError, match=r"tree-00004.checkpoint: does not fit this job: remove it$"):
-        checkpoints.load(4, task, 0)
+        load(checkpoints, task, 0)
 
 
 def test_continue_where_all_have_been() -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -124,6 +125,21 @@ def test_drafted_job_is_a_job() -> None:
     assert job_from_dict(draft_job("d", columns, label, holders, "c", {})).party_names == ("a", "b")
     with pytest.raises(JobError, match="'age' is also at a, so each has different rows, but 'y' is here alone"):
         job_from_dict(draft_job("d", {"a": job.features[:1], "b": job.features[:1]}, label, holders, "c", {}))
+
+
+def test_drafted_federated_job() -> None:
+    columns = {name: [Feature("age", CONTINUOUS)] for name in ("north", "south")}
+    given: dict[str, Any] = {"method": "federated", "federated": {"min_clients": 2, "epsilon": 1}}
+    drafted = draft_job("d", columns, {"label": "y"}, {"y": ["north", "south"]}, "university", {}, **given)
+    job = job_from_dict(drafted)
+    shown = [str(address) for address in (job.dealer, *(one.address for one in (*job.parties, *job.aggregators)))]
+    assert shown == [f"127.0.0.1:{port}" for port in range(7100, 7105)]
+    assert [one["name"] for one in drafted["aggregator"]] == ["aggregator1", "aggregator2"]
+    assert job.federated is not None and job.federated.epsilon == 1
+    ports = [9001, 9005, 9003, 9002, 9004]
+    drafted = draft_job("d", columns, {"label": "y"}, {"y": ["north", "south"]}, "u", {}, ports, method="federated")
+    assert [port for _, port in job_from_dict(drafted).addresses.values()] == [9005, 9003, 9002, 9004, 9001]
+    assert "federated" not in drafted
 
 
 def thyroid(rows: int) -> dict[str, pl.DataFrame]:

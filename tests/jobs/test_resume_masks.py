@@ -31,8 +31,9 @@ from veilboost.mpc.transport.base import Octets
 from veilboost.mpc.transport.memory import MemoryNetwork, MemoryTransport
 from veilboost.trees.ensemble import Ensemble
 from veilboost.trees.parameters import Parameters
+from veilboost.xorboost.forest import TrainingState
 from veilboost.xorboost.reveal import receive_reveal, reveal_to
-from veilboost.xorboost.state import hollow_state
+from veilboost.xorboost.state import from_arrays, hollow_state, to_arrays
 from veilboost.xorboost.train import train
 
 JOB = b"j" * 32
@@ -150,7 +151,9 @@ class Job:
         session = owner_session(transport, self.names, DEALER, meeting)
         self.now.pair_keys[transport.name] = dict(session._pair_keys)
         self.now.trees_done = meeting.trees_done
-        state = kept.load(meeting.trees_done, task, session.me) if meeting.trees_done else None
+        state = None
+        if meeting.trees_done:
+            state = kept.load(meeting.trees_done, lambda arrays: from_arrays(arrays, task, session.me))
 
         def on_phase(name: str) -> None:
             if (transport.name, here.tree, name) == (VICTIM, kill_in, "routing"):
@@ -159,7 +162,10 @@ class Job:
         session.phases.on_enter = on_phase
         own = [c if o == session.holder else None for c, o in zip(columns, self.table.owners, strict=True)]
         labels = self.table.labels if session.holder == self.table.label_owner else None
-        keep = partial(kept.keep, epoch=meeting.context)
+
+        def keep(state: TrainingState) -> None:
+            kept.keep(state.rounds, to_arrays(state), meeting.context)
+
         forest = train(session, task, own, labels, on_tree, state=state, keep=keep)
         return reveal_to(session, task, forest, ANALYST)
 

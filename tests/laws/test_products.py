@@ -104,6 +104,37 @@ def test_truncation_of_a_multiple_is_exact(count: int, value: Ints, shift: int) 
     assert np.array_equal(result, value)
 
 
+@FEW
+@given(
+    count=owners,
+    value=integers(-(2**62) + 1, 2**62 - 1),
+    shift=st.one_of(st.integers(1, 61), st.sampled_from([1, 61])),
+)
+def test_an_exact_session_truncates_to_the_floor(count: int, value: Ints, shift: int) -> None:
+    """Several widths in one call, which share the comparison of low bits."""
+
+    def program(session: Session) -> list:
+        session.exact = True
+        shared = secret(session, value), secret(session, value, 1).reshape(1, len(value))
+        return truncate(session, (shared[0], shift), (shared[1], 62 - shift))
+
+    first, second = run(program, count)
+    assert np.array_equal(first, value >> shift)
+    assert np.array_equal(second, value[None] >> (62 - shift))
+
+
+def test_exact_truncation_of_many_elements() -> None:
+    """With more elements, groups of bits merge two at a time."""
+    values = np.random.default_rng(1).integers(-(2**61), 2**61, 20_000)
+
+    def program(session: Session) -> list:
+        session.exact = True
+        return truncate(session, (secret(session, values), 33))
+
+    (result,) = run(program)
+    assert np.array_equal(result, values >> 33)
+
+
 def test_truncation_is_unbiased() -> None:
     rng = np.random.default_rng(0)
     size, shift = 100_000, 8

@@ -7,10 +7,9 @@ import pytest
 from tests.network import run, secret
 from tests.training import EVERY_KIND, Table, draw_table, train_on_shares
 
+from veilboost.splitting.sides import left_sums, sides_of
 from veilboost.trees.parameters import Parameters
 from veilboost.xorboost.candidates import CandidateSpace
-from veilboost.xorboost.histogram import left_sums
-from veilboost.xorboost.sides import sides_of
 
 
 @pytest.mark.parametrize("features", [range(10), (1, 3, 5, 7, 9), (0, 2), (8, 9, 0)])

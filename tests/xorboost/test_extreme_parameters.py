@@ -8,11 +8,11 @@ import pytest
 from tests.training import EVERY_KIND, Table, draw_table, train_on_shares
 from tests.xorboost.test_parity import LOGISTIC, OBJECTIVES, SQUARED, agree
 
+from veilboost.splitting import units
 from veilboost.splitting.scales import Scales
 from veilboost.trees.ensemble import Ensemble
 from veilboost.trees.parameters import Parameters
 from veilboost.trees.reference import audit
-from veilboost.xorboost.objectives import logistic
 
 
 def some_table(objective: str) -> Table:
@@ -104,10 +104,10 @@ def test_gains_after_an_extreme_base_score_do_not_overflow(base_score: float) ->
 
 def test_an_overflow_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """With all bits that weights have otherwise, the same gains do not fit."""
-    choose = logistic.choose_scales
+    choose = units.choose_scales
 
     def all_bits(*bounds: Any, **more: Any) -> Scales:
         return replace(choose(*bounds, **more), weight_bits=26)
 
-    monkeypatch.setattr(logistic, "choose_scales", all_bits)
+    monkeypatch.setattr(units, "choose_scales", all_bits)
     assert missed_splits(1e-4) > 0

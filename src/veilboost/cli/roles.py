@@ -19,7 +19,8 @@ from veilboost.jobs.entries import DEALER, EMBEDDED
 from veilboost.jobs.federation import run_aggregator, run_client, run_federated_analyst, run_federated_dealer
 from veilboost.jobs.outcome import Outcome
 from veilboost.jobs.process import end_with_parent, reuse_memory
-from veilboost.jobs.run import WAIT_SECONDS, Role, run_analyst, run_dealer, run_party
+from veilboost.jobs.role import WAIT_SECONDS, Role
+from veilboost.jobs.run import run_analyst, run_dealer, run_party
 from veilboost.jobs.spec import load_job
 from veilboost.mpc.ledger import EVERYONE
 from veilboost.mpc.transport.tls import RECONNECT_SECONDS

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Never, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,14 @@ class Boosted:
     _estimator_type: str
     #: How it is trained: `method` of a job file.
     _method: str
+    __signature__: ClassVar[inspect.Signature]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Show parameters that are handed on to a base class, too, to `help` and notebooks."""
+        super().__init_subclass__(**options)
+        named = cls._defaults().items()
+        parameters = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in named]
+        cls.__signature__ = inspect.Signature(parameters)
 
     def __init__(
         self,

@@ -1,1 +1,4 @@
-"""Federated training: rows stay with their clients, sums of gradients meet on the aggregators' shares."""
+"""Federated learning: clients keep their rows and send updates that no server can read.
+
+Start reading at `client.py` (what a client does) and `training.py` (what the aggregators do).
+"""

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from veilboost.errors import InputError
 from veilboost.jobs.sealed import Arrays, seal, unseal
 from veilboost.tables.table import Table
-from veilboost.xorboost.forest import TrainingState
-from veilboost.xorboost.state import from_arrays, to_arrays
-from veilboost.xorboost.task import TrainingTask
+
+State = TypeVar("State")
 
 _KEPT = 2
 _NAME = re.compile(r"tree-(\d{5})\.checkpoint")
@@ -46,10 +47,9 @@ class Checkpoints:
     owner: str
     table: bytes = field(repr=False)
 
-    def keep(self, state: TrainingState, epoch: bytes) -> None:
-        """Write the state after its last tree, and remove what is no longer needed."""
-        number = state.rounds
-        arrays: Arrays = {**to_arrays(state), "epoch": np.frombuffer(epoch, dtype=np.uint8)}
+    def keep(self, number: int, state: Arrays, epoch: bytes) -> None:
+        """Write the state after a tree, and remove what is no longer needed."""
+        arrays: Arrays = {**state, "epoch": np.frombuffer(epoch, dtype=np.uint8)}
         seal(self._path(number), arrays, self.key, self._bound_to(number))
         for old in self._numbers():
             if not number - _KEPT < old <= number:
@@ -68,12 +68,23 @@ class Checkpoints:
             for number in self._numbers()
         }
 
-    def load(self, number: int, task: TrainingTask, holder: int) -> TrainingState:
-        """The state after `number` trees; raises InputError as `epochs`."""
+    def load(self, number: int, read: Callable[[Arrays], State]) -> State:
+        """The state after `number` trees.
+
+        Parameters
+        ----------
+        read
+            Makes a state of its arrays; a ValueError or KeyError says that they are none.
+
+        Raises
+        ------
+        InputError
+            As `epochs`, or when the checkpoint does not fit the job.
+        """
         arrays = unseal(self._path(number), self.key, self._bound_to(number))
         del arrays["epoch"]
         try:
-            return from_arrays(arrays, task, holder)
+            return read(arrays)
         except (ValueError, KeyError):
             raise InputError(f"{self._path(number)}: does not fit this job: remove it") from None
 

@@ -179,7 +179,7 @@ def draft_job(
                     *(column for column, parties in holders.items() if party in parties),
                 ],
             }
-            for (party, columns), port in zip(tables.items(), ports[1:], strict=False)
+            for (party, columns), port in zip(tables.items(), ports[1 : len(tables) + 1], strict=True)
         ],
         "dealer": {"address": f"127.0.0.1:{ports[0]}"},
     }

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Protocol
 
 from veilboost.errors import InputError, VeilboostError
+from veilboost.federated.client import Client
 from veilboost.federated.nvflare_app import Ask, Courier, Site
 from veilboost.jobs import federation
 from veilboost.jobs.entries import COURIER
 from veilboost.jobs.nvflare_settings import DONE, FAILURE, Place, find_place, noting, settings_file
 from veilboost.jobs.process import reuse_memory
-from veilboost.jobs.results import prepare_folder, write_json, writing
+from veilboost.jobs.results import write_json, writing
 from veilboost.jobs.run import WAIT_SECONDS
-
-
-class Client(Protocol):
-    """What answers questions; as `veilboost.jobs.federation.open_client` returns it."""
-
-    def answer(self, question: bytes) -> bytes:
-        """Answer the next question."""
-        ...
 
 
 class JobCourier(Courier):
@@ -61,6 +53,7 @@ class JobSite(Site):
         self._place: Place | None = None
         self._client: Client | None = None
         self._refusal: VeilboostError | None = None
+        self._finished = False
 
     def reply(self, local: Path, name: str, question: bytes) -> bytes:
         if self._refusal is not None:
@@ -76,7 +69,12 @@ class JobSite(Site):
                 except VeilboostError as error:
                     self._refusal = error  # a table that is refused once is not read again for every question
                     raise
-            return self._client.answer(question)
+            answer = self._client.answer(question)
+            if self._client.done and not self._finished:
+                assert self._place.out is not None
+                federation.finish_client(self._place.job, self._client, self._place.out)
+                self._finished = True
+            return answer
 
 
 def _open(place: Place, local: Path, name: str) -> Client:
@@ -85,8 +83,7 @@ def _open(place: Place, local: Path, name: str) -> Client:
         raise InputError(f"{path}: [[job]] has no table: add table, the file with the rows of {name}")
     if place.out is None:
         raise InputError(f"{path}: [[job]] has no out: add out, a folder for the model")
-    prepare_folder(place.out, keep_ledger=True)
     with writing(place.out):
+        place.out.mkdir(mode=0o700, parents=True, exist_ok=True)
         (place.out / FAILURE).unlink(missing_ok=True)
-    opened: Client = federation.open_client(place.job_file, name, place.table, place.out, place.certificates)
-    return opened
+    return federation.open_client(place.job_file, name, place.table, place.out, place.certificates)

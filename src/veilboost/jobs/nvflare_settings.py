@@ -53,6 +53,8 @@ class Place:
 
     Attributes
     ----------
+    job
+        As the job file has it.
     job_file, certificates
         As named in the settings.
     table, out
@@ -60,6 +62,7 @@ class Place:
     """
 
     def __init__(self, entry: PlaceEntry, base: Path) -> None:
+        self.job = load_job(base / entry.file)
         self.job_file, self.certificates = base / entry.file, base / entry.certificates
         self.table = base / entry.table if entry.table else None
         self.out = base / entry.out if entry.out else None
@@ -105,7 +108,7 @@ def find_place(local: Path, name: str, job_hash: str) -> Place:
     where = [f"{path}: [[job]] number {number}" for number in range(1, len(entries) + 1)]
     places = [Place(read_entry(PlaceEntry, entry, at), path.parent) for entry, at in zip(entries, where, strict=True)]
     for place in places:
-        if load_job(place.job_file).job_hash().hex() == job_hash:
+        if place.job.job_hash().hex() == job_hash:
             return place
     files = ", ".join(str(place.job_file) for place in places) or "no job"
     raise InputError(

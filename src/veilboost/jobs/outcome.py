@@ -43,6 +43,8 @@ class Outcome:
         Seconds and bytes by phase (owners and dealer).
     model
         At the analyst; of a federated job at every participant that keeps it.
+    privacy
+        What differential privacy promises: epsilon, and a statement (aggregators of a federated job with a budget).
     dropped
         Names of clients that a federated training went on without (its first aggregator).
     """
@@ -56,6 +58,7 @@ class Outcome:
     ledger: list[Disclosure] = field(default_factory=list)
     phases: dict[str, PhaseTotal] = field(default_factory=dict)
     model: Ensemble | None = None
+    privacy: dict[str, Any] | None = None
     dropped: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,6 +79,8 @@ class Outcome:
             "phases": {name: asdict(total) for name, total in self.phases.items()},
             "ledger": [entry.to_dict() for entry in self.ledger],
         }
+        if self.privacy is not None:
+            known["privacy"] = self.privacy
         if self.dropped:
             known["dropped"] = self.dropped
         if self.model is not None and self.model.metrics:
@@ -110,6 +115,8 @@ def collected(job: Job, outcomes: Mapping[str, dict[str, Any]], dropped: Collect
     if job.federated is not None:
         missing = {*dropped, *first.get("dropped", ())}
         report["dropped"] = [name for name in job.party_names if name in missing]
+        if "privacy" in first:
+            report["privacy"] = first["privacy"]
     return report
 
 

@@ -100,6 +100,7 @@ def greet(
     *,
     block_of: Sequence[int | None] | None = None,
     aligned: bool = True,
+    members: Sequence[str] | None = None,
 ) -> Meeting:
     """Exchange greetings with all peers.
 
@@ -111,6 +112,9 @@ def greet(
         Of every owner the block whose rows it holds, None if it holds all; by default all hold all.
     aligned
         Whether the rows of the tables belong together as they are.
+    members
+        Those whose random bytes make the epoch, in order; None: all. Others, who may not even be connected with each
+        other, hold no keys of the epoch.
     checkpoints
         At an owner that wants to continue: the epoch of its checkpoint after each tree.
 
@@ -138,7 +142,7 @@ def greet(
     counts = {name: greetings[name].rows for name in owners}
     block_rows = _agreed_rows(counts, block_of or [None] * len(counts)) if aligned else ()
     epoch = hashlib.sha256()
-    for name in sorted(greetings):
+    for name in sorted(greetings if members is None else members):
         epoch.update(f"{name} {greetings[name].nonce}\n".encode())
     context = hashlib.sha256(job_hash + epoch.digest()).digest()
     for peer in transport.peers:

@@ -6,7 +6,7 @@ Everything that a participant sends passes through this module, in one of these 
 - `Session.exchange_masked`: own share minus a uniform one-time mask of one's own, to all owners;
 - `Session.pass_masked`: words that the caller has masked with a stream or drawn uniformly (incidence only);
 - `Session.share`: uniform shares of an owner's own input;
-- `Session.disclose`: a value for one receiver, entered in the ledger;
+- `Session.disclose`: a value for one receiver, entered in the ledger; `Session.publish`: one for everybody;
 - `Session.deal`: the dealer's corrections, uniform for who receives them.
 
 All participants number correlations alike, so that the stream of a number is expanded once by each owner that needs it
@@ -15,8 +15,10 @@ and by the dealer; a session never gives a number out twice.
 
 from __future__ import annotations
 
+import contextlib
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from secrets import token_bytes
 from typing import cast
@@ -25,7 +27,7 @@ import numpy as np
 
 from veilboost.errors import MaskReuseError
 from veilboost.mpc.correlations import AnyMask, Correlation, Domain, Field, Mask
-from veilboost.mpc.ledger import Disclosure
+from veilboost.mpc.ledger import EVERYONE, Disclosure
 from veilboost.mpc.phases import Phases
 from veilboost.mpc.prg import KEY_BYTES, Stream
 from veilboost.mpc.ring import WORD, WORD_BITS, Words
@@ -109,6 +111,8 @@ class Session(ABC):
         Disclosures so far; the same at every owner.
     phases
         Where time and bytes go.
+    exact
+        Whether truncation is exact, so that results are functions of the inputs and not of coins; the same everywhere.
     """
 
     def __init__(self, transport: Transport, owners: Sequence[str], dealer: str, holder: int | None) -> None:
@@ -119,6 +123,7 @@ class Session(ABC):
         self.rounds = 0
         self.ledger: list[Disclosure] = []
         self.phases = Phases(transport.bytes_sent)
+        self.exact = False
         self._next_number = 0
 
     def __repr__(self) -> str:
@@ -145,6 +150,11 @@ class Session(ABC):
     @abstractmethod
     def streams(self, number: int) -> dict[int, Stream]:
         """The streams of a correlation number by owner: one's own at an owner, all of them at the dealer."""
+
+    @contextlib.contextmanager
+    def idle(self) -> Iterator[None]:
+        """Leave a part of the public program out at the owners (`OwnerSession.idle`); the dealer does not."""
+        yield
 
     @abstractmethod
     def correlate(self, correlation: Correlation) -> Dealt:
@@ -191,6 +201,33 @@ class Session(ABC):
         no more than their sum, even to a receiver that works together with the dealer.
         """
 
+    def note(self, what: str, why: str, shape: Shape) -> None:
+        """Enter in the ledger what `publish` is about to let everybody learn, in one piece or in many."""
+        self.ledger.append(Disclosure(EVERYONE, what, why, shape, None if self.dealing else self.rounds))
+
+    def publish(self, value: Shared | SharedBits, what: str | None) -> Words | None:
+        """Let everybody learn a value: all owners get it, and may tell others; None at the dealer.
+
+        Shares are made fresh as in `disclose`.
+
+        Parameters
+        ----------
+        what
+            The entry in the ledger (`note`) that this value is a part of, or follows from. None only for values that
+            are the same whatever the secrets are.
+
+        Raises
+        ------
+        ValueError
+            There is no such entry.
+        """
+        if what is not None and not any(e.receiver == EVERYONE and e.value == what for e in self.ledger):
+            raise ValueError(f"nothing may be published that the ledger does not have: {what}")
+        return self._publish(value)
+
+    @abstractmethod
+    def _publish(self, value: Shared | SharedBits) -> Words | None: ...
+
     def _enter(self, value: Shared | SharedBits, to: str, what: str, why: str) -> None:
         shape = value.shape if isinstance(value, Shared) else (*value.shape[:-1], value.count)
         self.ledger.append(Disclosure(to, what, why, shape, None if self.dealing else self.rounds))
@@ -217,6 +254,7 @@ class OwnerSession(Session):
         if set(self._pair_keys) != set(range(len(self.owners))) - {self.me}:
             raise ValueError("an owner needs one key in common with every other owner")
         self._disclosures = 0
+        self._idle = False
         self._others = [peer for peer in self.owners if peer != transport.name]
         self._input_key = token_bytes(KEY_BYTES)
         self._inputs = 0
@@ -232,25 +270,38 @@ class OwnerSession(Session):
     def correlate(self, correlation: Correlation) -> Dealt:
         number = self.next_number()
         stream = self.streams(number)[self.me]
-        masks = [Mask(field.hold(self.holder, stream.words(*field.shape))) for field in correlation.masks]
         if corrected_owner(number, len(self.owners)) == self.me and correlation.derived:
-            sizes = [field.size for field in correlation.derived]
-            flat = self._receive_words(self.dealer, sum(sizes))
-            parts = np.split(flat, np.cumsum(sizes)[:-1])
+            drawn = split_words(stream.words(total_size(correlation.masks)), correlation.masks)
+            corrections = self._receive_words(self.dealer, total_size(correlation.derived))
+            drawn += split_words(corrections, correlation.derived)
         else:
-            parts = [stream.words(field.size) for field in correlation.derived]
-        derived = [
-            field.hold(self.holder, part.reshape(field.shape))
-            for field, part in zip(correlation.derived, parts, strict=True)
-        ]
+            fields = [*correlation.masks, *correlation.derived]
+            drawn = split_words(stream.words(total_size(fields)), fields)
+        count = len(correlation.masks)
+        masks = [Mask(f.hold(self.holder, w)) for f, w in zip(correlation.masks, drawn[:count], strict=True)]
+        derived = [f.hold(self.holder, w) for f, w in zip(correlation.derived, drawn[count:], strict=True)]
         return Dealt(cast("list[AnyMask]", masks), derived)
 
     def deal(self, receiver: int, make: Callable[[], Words], shape: Shape) -> Words | None:
         if receiver != self.me:
             return None
-        return self._receive_words(self.dealer, int(np.prod(shape, dtype=np.int64))).reshape(shape)
+        return self._receive_words(self.dealer, math.prod(shape)).reshape(shape)
+
+    @contextlib.contextmanager
+    def idle(self) -> Iterator[None]:
+        """Leave a part of the public program out, at all owners alike: what comes of it means nothing.
+
+        Masks and corrections are used up, so that all stay in step with the dealer, who does not know; nothing is sent.
+        """
+        self._idle = True
+        try:
+            yield
+        finally:
+            self._idle = False
 
     def open_masked(self, *openings: Opening) -> list[Words]:
+        if self._idle:
+            return [np.zeros(mask.spend().shape, dtype=WORD) for _, mask in openings]
         masked, domains = [], []
         for value, mask in openings:
             domain = _domain_of(value)
@@ -314,6 +365,17 @@ class OwnerSession(Session):
             total = domain.combine(total, self._receive_words(peer, fresh.size).reshape(fresh.shape))
         return total
 
+    def _publish(self, value: Shared | SharedBits) -> Words | None:
+        domain = Domain.RING if isinstance(value, Shared) else Domain.BITS
+        self.rounds += 1
+        words = value.words if isinstance(value, Shared) else without_padding(value.words, value.count)
+        fresh = np.ascontiguousarray(domain.combine(words, self._zero_share(domain, value.shape)))
+        self._send_to_others(fresh)
+        total = fresh
+        for peer in self._others:
+            total = domain.combine(total, self._receive_words(peer, fresh.size).reshape(fresh.shape))
+        return total
+
     def _zero_share(self, domain: Domain, shape: Shape) -> Words:
         """This owner's share of zero: what it has in common with later owners minus what it has with earlier ones.
 
@@ -332,7 +394,7 @@ class OwnerSession(Session):
     def _share(self, domain: Domain, owner: int, words: Words | None, shape: Shape) -> Words:
         self.rounds += 1
         if owner != self.me:
-            size = int(np.prod(shape, dtype=np.int64))
+            size = math.prod(shape)
             return self._receive_words(self.owners[owner], size).reshape(shape)
         mine = np.ascontiguousarray(cast(Words, words)).reshape(shape)
         stream = Stream(self._input_key, self._inputs)
@@ -350,6 +412,20 @@ class OwnerSession(Session):
 
     def _receive_words(self, peer: str, size: int) -> Words:
         return self.transport.receive(peer, size * WORD.itemsize).view(WORD)
+
+
+def total_size(fields: Sequence[Field]) -> int:
+    """Words of all of some fields."""
+    return sum(field.size for field in fields)
+
+
+def split_words(flat: Words, fields: Sequence[Field]) -> list[Words]:
+    """Words that stand one after the other, as the arrays of some fields."""
+    parts, start = [], 0
+    for field in fields:
+        parts.append(flat[start : start + field.size].reshape(field.shape))
+        start += field.size
+    return parts
 
 
 def corrected_owner(number: int, owners: int) -> int:

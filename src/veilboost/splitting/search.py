@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -90,10 +90,29 @@ class Splits:
 
 def open_root(session: Session, sums: Shared, alive: SharedBits, parameters: Parameters, scales: Scales) -> Standing:
     """The standing of a root with the given sums, shape (vectors, 1)."""
-    weight, score, factor = appraise(session, sums[0], sums[1], parameters, scales)
-    (enough,) = at_least(session, (sums[1], scales.least_hessian(parameters.min_child_weight)), counts=True)
-    (kept,) = select(session, enough, weight)
-    return Standing(sums, kept, score, factor, alive, bounds_of_root(session, parameters, scales))
+    bounds = bounds_of_root(session, parameters, scales)
+    return replace(open_nodes(session, sums, alive, parameters, scales), bounds=bounds)
+
+
+def open_nodes(
+    session: Session,
+    sums: Shared,
+    alive: SharedBits,
+    parameters: Parameters,
+    scales: Scales,
+    bounds: Shared | None = None,
+) -> Standing:
+    """The standing of nodes with the given sums, shape (vectors, nodes), whatever was known of them before.
+
+    Nodes below the least hessian, or the least number of rows where there is one, have no weight.
+    """
+    weight, score, factor = appraise(session, sums[0], sums[1], parameters, scales, bounds)
+    tests = [(sums[1], scales.least_hessian(parameters.min_child_weight))]
+    if len(sums) > 2:
+        tests.append((sums[2], parameters.min_rows_per_leaf))
+    enough = conjunction_of(session, at_least(session, *tests, counts=True))
+    (kept,) = select(session, enough.reshape(1), weight)
+    return Standing(sums, kept.reshape(*weight.shape), score, factor, alive, bounds)
 
 
 def find_splits(

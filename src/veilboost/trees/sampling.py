@@ -29,7 +29,7 @@ def sample_rows(parameters: Parameters, tree: int, rows: int) -> npt.NDArray[np.
     if parameters.subsample == 1:
         return training
     limit = np.uint64(int(parameters.subsample * 2**64))  # scaling by a power of two is exact
-    return training & (_draw(parameters.seed, "rows", tree, 0, 0, rows) < limit)
+    return training & (draw_words(parameters.seed, "rows", tree, 0, 0, rows) < limit)
 
 
 def validation_rows(parameters: Parameters, rows: int) -> npt.NDArray[np.bool_]:
@@ -42,7 +42,9 @@ def validation_rows(parameters: Parameters, rows: int) -> npt.NDArray[np.bool_]:
     held_back = np.zeros(rows, dtype=np.bool_)
     if parameters.validation_fraction is not None and rows > 1:
         count = min(rows - 1, max(1, int(parameters.validation_fraction * rows)))
-        held_back[np.argsort(_draw(parameters.seed, "validation rows", 0, 0, 0, rows), kind="stable")[:count]] = True
+        held_back[np.argsort(draw_words(parameters.seed, "validation rows", 0, 0, 0, rows), kind="stable")[:count]] = (
+            True
+        )
     return held_back
 
 
@@ -83,14 +85,22 @@ def _keep(
     candidates = np.flatnonzero(columns)
     # float32 as in XGBoost: 0.29 of 100 columns are 29 there, 28 in float64.
     count = max(1, int(np.float32(rate) * np.float32(len(candidates))))
-    order = np.argsort(_draw(seed, purpose, tree, level, node, len(columns))[candidates], kind="stable")
+    order = np.argsort(draw_words(seed, purpose, tree, level, node, len(columns))[candidates], kind="stable")
     kept = np.zeros_like(columns)
     kept[candidates[order[:count]]] = True
     return kept
 
 
-def _draw(seed: int, purpose: str, tree: int, level: int, node: int, count: int) -> npt.NDArray[np.uint64]:
-    """`count` uniform words of 64 bits."""
+def draw_words(seed: int, purpose: str, tree: int, level: int, node: int, count: int) -> npt.NDArray[np.uint64]:
+    """`count` uniform words of 64 bits, public: the same for the same arguments, on every machine.
+
+    Parameters
+    ----------
+    purpose
+        What is drawn, in a few words; draws for different purposes are independent.
+    tree, level, node
+        0 where they have no meaning.
+    """
     digest = hashlib.sha256(f"veilboost sampling 1|{seed}|{purpose}|{tree}|{level}|{node}".encode()).digest()
     generator = np.random.Philox(key=int.from_bytes(digest[:16], "little"))
     return generator.random_raw(count)

@@ -1,14 +1,6 @@
 """The public space of candidate splits, and what each owner keeps private of it.
 
-Every participant numbers bins and candidates alike, from public facts. Bins of all features stand one after the other
-in job order, each feature's bins followed by one for its missing rows if it has any. Candidates of a numeric feature:
-missing rows right, ascending, then (with missing) missing rows left, descending. Of a categorical feature: each
-category against the rest with missing rows among the rest, then (with missing) with the missing rows beside the
-category. A candidate's left side is a contiguous range of bins, or all but one of them.
-
-Of a partitioned column (`trees.category_sets`) candidate k sends the first k + 1 categories right, in an order that
-depends on the node and stays secret (`partitions.py`): missing rows left, ascending, then missing rows right,
-descending.
+The common numbering is that of `splitting.space`.
 
 Where the rows of a numeric column lie with several owners, its bins are its candidates: bin k holds the sums of all
 that is left of cut k, which `pooling.py` computes from the owners' fine bins. Those stand in a numbering of their own.
@@ -22,18 +14,12 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
-from veilboost.mpc.ring import WORD, WORD_BITS, Words, words_for
+from veilboost.splitting.space import Ints, SplitSpace, starts, starts_of
 from veilboost.tables.binning import BinnedColumn, BinPlan, Layout, plan_bins
 from veilboost.tables.pieces import BinnedPiece, PiecePlan, plan_pieces
 from veilboost.tables.schema import Feature, Kind
 from veilboost.trees.category_sets import is_partitioned
-
-Ints = npt.NDArray[np.int64]
-
-#: Where the category, or the bits of a set of categories, begin in the code of a split.
-FIRST_CATEGORY_BIT = 33
 
 #: What an owner has of a column after binning.
 Binned = BinnedColumn | BinnedPiece
@@ -63,19 +49,13 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class CandidateSpace:
+class CandidateSpace(SplitSpace):
     """Public numbering of bins and candidates.
 
     Attributes
     ----------
-    features, plans
-        In job order; a plan's bins and candidates are those of the split search.
     pieces
         Of every feature the parts that its owners hold, in order of the rows.
-    bin_starts
-        Shape (features + 1,): first bin of each feature in the common numbering.
-    candidate_starts
-        Shape (features + 1,): first candidate of each feature.
     piece_starts
         Shape (pieces + 1,): first of the bins of each piece, a numbering that is the common one when every feature has
         a single owner.
@@ -83,11 +63,7 @@ class CandidateSpace:
         Rows of each block of rows, in order.
     """
 
-    features: tuple[Feature, ...]
-    plans: tuple[BinPlan, ...]
     pieces: tuple[Piece, ...]
-    bin_starts: Ints
-    candidate_starts: Ints
     piece_starts: Ints
     block_rows: tuple[int, ...]
 
@@ -118,17 +94,9 @@ class CandidateSpace:
                 plan = replace(plan, n_candidates=plan.n_bins - 1)
             plans.append(plan)
             pieces += own
-        bins = [plan.n_bins + feature.missing for plan, feature in zip(plans, features, strict=True)]
-        directions = [plan.n_candidates * (1 + feature.missing) for plan, feature in zip(plans, features, strict=True)]
         piece_bins = [piece.plan.n_bins + features[piece.feature].missing for piece in pieces]
         return cls(
-            tuple(features),
-            tuple(plans),
-            tuple(pieces),
-            _starts(bins),
-            _starts(directions),
-            _starts(piece_bins),
-            block_rows,
+            tuple(features), tuple(plans), *starts_of(features, plans), tuple(pieces), starts(piece_bins), block_rows
         )
 
     @property
@@ -150,14 +118,6 @@ class CandidateSpace:
         """Features whose candidates come from several owners."""
         return tuple(feature for feature, plan in enumerate(self.plans) if plan.layout is Layout.POOLED)
 
-    @cached_property
-    def partitioned(self) -> frozenset[int]:
-        """Categorical features that are split into sets of categories."""
-        numbered = enumerate(zip(self.features, self.plans, strict=True))
-        return frozenset(
-            f for f, (feature, plan) in numbered if feature.categorical and plan.n_candidates < plan.n_bins
-        )
-
     def pieces_of(self, feature: int) -> list[int]:
         """Numbers of a feature's pieces, in order of the rows."""
         return [number for number, piece in enumerate(self.pieces) if piece.feature == feature]
@@ -177,65 +137,6 @@ class CandidateSpace:
         assert own is not None
         return sum(counts) + np.arange(own.cuts)
 
-    @property
-    def n_candidates(self) -> int:
-        return int(self.candidate_starts[-1])
-
-    @property
-    def n_bins(self) -> int:
-        return int(self.bin_starts[-1])
-
-    def of_candidates(self, of_features: Ints) -> Ints:
-        """What holds of each candidate's feature, shape (candidates,)."""
-        return np.repeat(of_features, np.diff(self.candidate_starts))
-
-    def describe(self, candidate: int) -> tuple[int, int, bool]:
-        """Feature, number of the cut, category or place, and default direction (left) of a candidate."""
-        feature = int(np.searchsorted(self.candidate_starts, candidate, side="right")) - 1
-        place = candidate - int(self.candidate_starts[feature])
-        count = self.plans[feature].n_candidates
-        first, place = place < count, place % count
-        if feature in self.partitioned:
-            return feature, place if first else count - 1 - place, first
-        if self.features[feature].categorical:
-            return feature, place, first
-        return (feature, place, False) if first else (feature, count - 1 - place, True)
-
-    @property
-    def code_bits(self) -> int:
-        """Bits of the code of a split: 64, or 128 where a set of categories needs them."""
-        widest = max((self.plans[feature].n_bins for feature in self.partitioned), default=0)
-        return WORD_BITS * words_for(FIRST_CATEGORY_BIT + widest)
-
-    @cached_property
-    def codes(self) -> Words:
-        """What a model says of a split on each candidate, but for a numeric cut: uint64 (candidates, words).
-
-        Bit 0 is 1, bit 1 the default direction (left), bits 2 to 32 the feature, bits 33 to 63 the category, or in
-        partitioned columns room for a bit of each category that goes right, also in a second
-        word. The number of the candidate itself would tell more: where a cut lies among its owner's bins.
-        """
-        codes = np.zeros((self.n_candidates, words_for(self.code_bits)), dtype=WORD)
-        for feature, plan in enumerate(self.plans):
-            start, stop = int(self.candidate_starts[feature]), int(self.candidate_starts[feature + 1])
-            second = np.arange(stop - start) >= plan.n_candidates
-            categorical = self.features[feature].categorical
-            default_left = ~second if categorical else second
-            category = np.arange(stop - start) % plan.n_candidates * (categorical and feature not in self.partitioned)
-            codes[start:stop, 0] = (
-                1 | default_left.astype(np.int64) << 1 | feature << 2 | category << FIRST_CATEGORY_BIT
-            )
-        return codes
-
-    def number(self, feature: int, place: int, default_left: bool) -> int:
-        """The inverse of `describe`."""
-        start, count = int(self.candidate_starts[feature]), self.plans[feature].n_candidates
-        if feature in self.partitioned:
-            return start + (place if default_left else 2 * count - 1 - place)
-        if self.features[feature].categorical:
-            return start + (place if default_left else count + place)
-        return start + (2 * count - 1 - place if default_left else place)
-
 
 def _pieces_of(
     number: int, feature: Feature, holders: Sequence[int], block_rows: Sequence[int], max_bin: int
@@ -244,8 +145,7 @@ def _pieces_of(
     if len(holders) == 1:
         rows = sum(block_rows)
         return [Piece(number, holders[0], slice(0, rows), plan_bins(feature, rows, max_bin))]
-    starts = _starts(block_rows)
-    blocks = [slice(int(first), int(last)) for first, last in pairwise(starts)]
+    blocks = [slice(int(first), int(last)) for first, last in pairwise(starts(block_rows))]
     if feature.categorical or feature.kind is Kind.FLAG:
         plans = [plan_bins(feature, rows, max_bin) for rows in block_rows]
         return [Piece(number, *part) for part in zip(holders, blocks, plans, strict=True)]
@@ -264,7 +164,3 @@ def _search_plan(feature: Feature, pieces: Sequence[Piece]) -> BinPlan:
     # With missing rows, one candidate more: all present rows left.
     count = sum(cuts) + feature.missing
     return BinPlan(Layout.POOLED, count, 0, 0, count)
-
-
-def _starts(sizes: Sequence[int]) -> Ints:
-    return np.concatenate([[0], np.cumsum(np.asarray(sizes, dtype=np.int64))]).astype(np.int64)

@@ -6,31 +6,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from veilboost.mpc.protocols.one_hot import look_up
 from veilboost.mpc.protocols.pack import pack, unpack
 from veilboost.mpc.protocols.select import Anchored, anchor, select
-from veilboost.mpc.protocols.sigmoid import FRACTION_BITS
-from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.ring import pack_bits, to_ring, unpack_bits
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, SharedBits, concatenate, stack, stack_planes
-from veilboost.splitting.gain import Standing
+from veilboost.splitting.leaves import leaf_weights
 from veilboost.splitting.monotone import bounds_of_children, has_sign
-from veilboost.splitting.scales import Scales
+from veilboost.splitting.partitions import partition_level
 from veilboost.splitting.search import Candidates, find_splits, interleave, open_root, pick_bits
+from veilboost.splitting.sides import left_sums, sides_of
 from veilboost.trees.parameters import Parameters
 from veilboost.trees.sampling import sample_features, sample_rows
-from veilboost.xorboost.candidates import CandidateSpace
 from veilboost.xorboost.forest import SharedTree
-from veilboost.xorboost.histogram import TableCells, left_sums
-from veilboost.xorboost.partitions import partition_level
+from veilboost.xorboost.histogram import TableCells
 from veilboost.xorboost.routing import route, split_codes, winning_candidates
-from veilboost.xorboost.sides import sides_of
 from veilboost.xorboost.task import TrainingTask
-
-_RATE_BITS = 20
 
 #: Rows times nodes of one step of a level, to bound memory.
 _WORDS_AT_ONCE = 1 << 23
@@ -103,7 +96,7 @@ def grow_tree(
                 valid=None if valid is None else pick_bits(valid, sides.candidates),
                 missing=histogram[sides.missing_bins, 1].transpose() if len(sides.missing_bins) else None,
                 second=sides.second,
-                permitted=_permitted_candidates(space, sides.candidates, permitted),
+                permitted=space.permitted(sides.candidates, permitted),
                 conditions=() if partition is None else (partition.condition(sides),),
                 signs=signs[sides.candidates] if parameters.constrained else None,
             ),
@@ -132,13 +125,6 @@ def grow_tree(
     step = _weight_of_rows(session, indicators, weights)
     tree = SharedTree(stack_planes(codes), stack_planes(cut_bits), weights, concatenate(gains), concatenate(covers))
     return tree, step
-
-
-def leaf_weights(session: Session, standing: Standing, parameters: Parameters, scales: Scales) -> Shared:
-    """Weights of leaves, learning rate included, 24 fraction bits; zero for empty ones."""
-    rate = round(-parameters.learning_rate * (1 << _RATE_BITS))
-    shift = scales.weight_bits + _RATE_BITS - FRACTION_BITS
-    return truncate(session, (standing.weight * to_ring(rate), shift))[0]
 
 
 def _vectors(session: Session, gradient: Shared, hessian: Shared, parameters: Parameters, number: int) -> Shared:
@@ -213,12 +199,3 @@ def _in_planes(bits: SharedBits, width: int) -> SharedBits:
         return SharedBits(None, None, width, (count, -(-width // 64)))
     rows = unpack_bits(bits.words, bits.count).reshape(count, width)
     return SharedBits(bits.holder, pack_bits(rows.view(np.bool_)), width)
-
-
-def _permitted_candidates(
-    space: CandidateSpace, candidates: npt.NDArray[np.int64], permitted: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.bool_] | None:
-    """Column sampling by node, per candidate; None when all nodes may use all columns of the level."""
-    features = np.searchsorted(space.candidate_starts, candidates, side="right") - 1
-    mask: npt.NDArray[np.bool_] = permitted[:, features]
-    return None if mask.all() else mask

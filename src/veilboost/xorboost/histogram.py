@@ -1,4 +1,4 @@
-"""Histograms of shared gradients over all owners' columns, and the left sums of every candidate."""
+"""Histograms of shared gradients over all owners' columns."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from veilboost.mpc.ring import WORD, to_ring
+from veilboost.mpc.ring import WORD
 from veilboost.mpc.session import Session
-from veilboost.mpc.shares import Shared, concatenate
+from veilboost.mpc.shares import Shared
 from veilboost.xorboost.candidates import Binned, CandidateSpace
 from veilboost.xorboost.cells import OwnerCells
 from veilboost.xorboost.pooling import PooledColumns
-from veilboost.xorboost.sides import Sides
 
 
 class TableCells:
@@ -83,30 +82,3 @@ class TableCells:
             if words is not None:
                 words[places] = sums.words
         return Shared(by_piece.holder, words, shape)
-
-
-def left_sums(space: CandidateSpace, sides: Sides, histogram: Shared, node: Shared) -> Shared:
-    """Sums of the left side of every candidate; local.
-
-    Parameters
-    ----------
-    histogram
-        Shape (bins, vectors, nodes).
-    node
-        Sums of the nodes, shape (vectors, nodes).
-
-    Returns
-    -------
-    Shared
-        Shape (vectors, nodes, candidates of `sides`).
-    """
-    n_vectors, n_nodes = node.shape
-    flat = histogram.reshape(space.n_bins, n_vectors * n_nodes)
-    nothing = flat[:1] * to_ring(0)
-    cumulative = concatenate([nothing, flat.cumsum(axis=0)])
-    ranges = cumulative[sides.last] - cumulative[sides.first]
-    sums = ranges * to_ring(sides.sign[:, None])
-    if sides.missing_sign.any():
-        sums = sums + flat[sides.missing] * to_ring(sides.missing_sign[:, None])
-    whole = node.reshape(1, n_vectors * n_nodes).broadcast_to(sums.shape) * to_ring(sides.whole[:, None])
-    return (sums + whole).transpose().reshape(n_vectors, n_nodes, len(sides.candidates))

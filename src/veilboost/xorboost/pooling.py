@@ -20,9 +20,10 @@ from veilboost.mpc.protocols.shared_incidence import SharedIncidence
 from veilboost.mpc.ring import WORD, Words, pack_bits, to_ring, unpack_bits
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, SharedBits, concatenate
+from veilboost.splitting.space import Ints
 from veilboost.tables.binning import ABOVE_ALL
 from veilboost.tables.pieces import BinnedPiece
-from veilboost.xorboost.candidates import Binned, CandidateSpace, Ints
+from veilboost.xorboost.candidates import Binned, CandidateSpace
 
 #: Comparisons at a time, to bound memory.
 _BATCH = 1 << 18

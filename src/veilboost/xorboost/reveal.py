@@ -15,11 +15,12 @@ from veilboost.mpc.ring import Words, unpack_bits
 from veilboost.mpc.session import Session, receive_disclosed
 from veilboost.mpc.shares import Shared, SharedBits, stack, stack_bits
 from veilboost.mpc.transport.base import Transport
+from veilboost.splitting.space import FIRST_CATEGORY_BIT
 from veilboost.trees.category_sets import CategorySets
 from veilboost.trees.ensemble import Ensemble, Tree
 from veilboost.trees.monotone import in_order
 from veilboost.trees.objective import BaseScore
-from veilboost.xorboost.candidates import FIRST_CATEGORY_BIT, CandidateSpace
+from veilboost.xorboost.candidates import CandidateSpace
 from veilboost.xorboost.forest import SharedForest
 from veilboost.xorboost.task import TrainingTask
 from veilboost.xorboost.validation import best_round, metric_values

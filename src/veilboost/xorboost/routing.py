@@ -10,8 +10,9 @@ from veilboost.mpc.protocols.one_hot import one_hot
 from veilboost.mpc.ring import WORD, Words, pack_bits, unpack_bits, words_for
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, SharedBits
+from veilboost.splitting.space import FIRST_CATEGORY_BIT
 from veilboost.tables.binning import Layout
-from veilboost.xorboost.candidates import FIRST_CATEGORY_BIT, CandidateSpace
+from veilboost.xorboost.candidates import CandidateSpace
 from veilboost.xorboost.histogram import TableCells
 
 #: Nodes whose directions fit one table entry.

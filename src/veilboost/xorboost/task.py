@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from veilboost.splitting.scales import Scales
+from veilboost.splitting.units import Unit
 from veilboost.trees.parameters import Parameters
 from veilboost.trees.sampling import validation_rows
 from veilboost.xorboost.candidates import CandidateSpace
-from veilboost.xorboost.objectives.base import Objective, Unit
+from veilboost.xorboost.objectives.base import Objective
 from veilboost.xorboost.objectives.choose import objective_of
-
-#: Bits that gains have to spare with monotone constraints: |2 G w + H w^2| <= 3 rows W^2, for both sides and the node.
-_ROOM_FOR_BOUNDED_WEIGHTS = 4
 
 
 @dataclass(frozen=True)
@@ -70,10 +68,7 @@ class TrainingTask:
 
     @cached_property
     def scales(self) -> Scales:
-        scales = self.objective.scales(self.space.rows)
-        if self.parameters.constrained:  # bounded weights may be far from the best ones: gains need more room
-            return replace(scales, weight_bits=scales.weight_bits - _ROOM_FOR_BOUNDED_WEIGHTS)
-        return scales
+        return self.objective.scales(self.space.rows)
 
     @cached_property
     def held_back(self) -> npt.NDArray[np.int64]:

@@ -88,6 +88,10 @@ FEDERATED_MEANINGS: Final[dict[str, Meaning]] = {
         "which way missing values go.",
         ("trees", "nodes"),
     ),
+    "categories of every split into sets": Meaning(
+        "Which categories go right, of every split of a column that is split into sets of categories.",
+        ("trees", "nodes", "bins"),
+    ),
 }
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +24,7 @@ from veilboost.mpc.ring import Words, to_ring
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, concatenate
 from veilboost.splitting.scales import Scales
+from veilboost.splitting.units import scales_of, unit_of
 from veilboost.trees.objective import LEAST_PRIOR, BaseScore, to_margin
 from veilboost.trees.parameters import Parameters
 
@@ -45,39 +45,6 @@ METRIC_BITS = 13
 SQUARE_METRIC_BITS = 20
 
 
-@dataclass(frozen=True)
-class Unit:
-    """What 1 in shares stands for.
-
-    Attributes
-    ----------
-    middle, half_width
-        A margin is middle + half_width * (shared margin); a leaf weight is half_width * (shared weight).
-    hessian
-        A hessian is hessian * (shared hessian); a gradient half_width * hessian * (shared gradient).
-    """
-
-    middle: float = 0.0
-    half_width: float = 1.0
-    hessian: float = 1.0
-
-    @property
-    def gain(self) -> float:
-        """A gain is this times the shared gain."""
-        return self.half_width**2 * self.hessian
-
-    def scaled(self, parameters: Parameters) -> Parameters:
-        """Regularisation in the unit of the shared gradients and hessians."""
-        return parameters.model_copy(
-            update={
-                "reg_alpha": parameters.reg_alpha / (self.half_width * self.hessian),
-                "reg_lambda": parameters.reg_lambda / self.hessian,
-                "min_child_weight": parameters.min_child_weight / self.hessian,
-                "max_delta_step": parameters.max_delta_step / self.half_width,
-            }
-        )
-
-
 class Objective(ABC):
     """An objective of one job.
 
@@ -91,8 +58,6 @@ class Objective(ABC):
         Public bound of the rows' weights, `scale_pos_weight` included; None where all weights are 1.
     """
 
-    unit: Unit
-
     def __init__(
         self, parameters: Parameters, label_range: tuple[float, float] | None, largest_weight: float | None
     ) -> None:
@@ -100,21 +65,16 @@ class Objective(ABC):
         self.label_range = label_range
         self.weighted = largest_weight is not None
         self.largest_weight = 1.0 if largest_weight is None else largest_weight
+        self.unit = unit_of(parameters, label_range, largest_weight)
 
     @property
     def label_columns(self) -> int:
         """Words by which a label is shared."""
         return 1
 
-    @abstractmethod
     def scales(self, rows: int) -> Scales:
-        """Fixed-point scales for a table of so many rows, from public bounds.
-
-        Raises
-        ------
-        InputError
-            When there are too many rows, or a `base_score` too far from the labels.
-        """
+        """Fixed-point scales for a table of so many rows; raises InputError as `splitting.units.scales_of`."""
+        return scales_of(self.parameters, self.label_range, self.unit, self.weighted, rows)
 
     @abstractmethod
     def encode_labels(self, labels: Float64) -> Words:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from veilboost.splitting.units import largest_weight_of
 from veilboost.trees import parameters as names
 from veilboost.trees.parameters import Parameters
 from veilboost.xorboost.objectives.base import Objective
@@ -37,7 +38,5 @@ def objective_of(
     InputError
         Bounds that fixed point does not hold.
     """
-    largest = None if weight_range is None else weight_range[1]
-    if parameters.scale_pos_weight != 1:
-        largest = (1.0 if largest is None else largest) * max(1.0, parameters.scale_pos_weight)
+    largest = largest_weight_of(parameters, weight_range)
     return _CLASSES[parameters.objective](parameters, label_range, largest)

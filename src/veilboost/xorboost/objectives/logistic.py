@@ -15,39 +15,18 @@ from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.ring import Words, to_ring
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, concatenate
-from veilboost.splitting.scales import Scales, choose_scales
 from veilboost.trees.objective import to_prediction
-from veilboost.trees.parameters import Parameters
 from veilboost.xorboost.objectives.base import (
     Float64,
     Objective,
-    Unit,
     logarithms_of_parts,
     square,
     weighted_sums,
 )
 
-#: Odds of a first margin that is one Newton step from 0: the step stays within +-2.
-_ODDS_OF_A_STEP = 8.0
-
 
 class Logistic(Objective):
     """|g| <= 1, h <= 1/4; labels are shared as 0 or 2^24."""
-
-    def __init__(
-        self, parameters: Parameters, label_range: tuple[float, float] | None, largest_weight: float | None
-    ) -> None:
-        super().__init__(parameters, label_range, largest_weight)
-        self.unit = Unit(hessian=self.largest_weight)
-
-    def scales(self, rows: int) -> Scales:
-        base_score = self.parameters.base_score
-        odds = 1.0 if base_score is None else base_score / (1.0 - base_score)
-        largest_score = min(2.0**16, max(odds, 1.0 / odds))
-        if base_score is None and self.parameters.scale_pos_weight != 1:
-            largest_score = _ODDS_OF_A_STEP
-        reg_lambda = self.unit.scaled(self.parameters).reg_lambda
-        return choose_scales(rows, 1.0, 0.25, reg_lambda, largest_score=largest_score)
 
     def encode_labels(self, labels: Float64) -> Words:
         return encode(labels[np.newaxis], FRACTION_BITS)

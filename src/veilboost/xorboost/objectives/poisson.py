@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 
-from veilboost.errors import InputError
 from veilboost.mpc.fixed_point import encode
 from veilboost.mpc.protocols.multiply import multiply
 from veilboost.mpc.protocols.sigmoid import FRACTION_BITS
@@ -18,23 +17,16 @@ from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.ring import Words, to_ring
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared
-from veilboost.splitting.scales import Scales, choose_scales
+from veilboost.splitting.units import LARGEST_MEAN, poisson_factor
 from veilboost.trees.parameters import Parameters
 from veilboost.xorboost.objectives.base import (
     SQUARE_METRIC_BITS,
     Float64,
     Objective,
-    Unit,
     logarithms_of_parts,
     square,
     weighted_sums,
 )
-
-#: In gradients e^m is at most so many times the upper bound of the label: no count is larger than the bound, so a
-#: larger prediction is too large, and all that a tree must learn of it is the sign.
-LARGEST_MEAN = 4
-
-_LARGEST_COUNT = 1e9
 
 _FACTOR_BITS = 16
 
@@ -48,27 +40,11 @@ class Poisson(Objective):
         super().__init__(parameters, label_range, largest_weight)
         if label_range is None:
             raise ValueError("count:poisson needs label_range")
-        low, high = label_range
-        if low < 0 or not 0 < high <= _LARGEST_COUNT:
-            raise InputError(f"label_range: bounds of counts lie between 0 and {_LARGEST_COUNT:g}: correct them")
-        self.high = high
-        self.unit = Unit(math.log(high), 1.0, high * self.largest_weight)
+        self.high = label_range[1]
 
     @property
     def label_columns(self) -> int:
         return 2 if self.parameters.eval_metric == "poisson-nloglik" else 1
-
-    @property
-    def _factor(self) -> float:
-        """h / e^m."""
-        return math.exp(min(self.parameters.max_delta_step, 100.0))
-
-    def scales(self, rows: int) -> Scales:
-        largest_score = float(LARGEST_MEAN)
-        if self.parameters.base_score is not None:
-            largest_score = min(2.0**16, max(largest_score, self.high / self.parameters.base_score))
-        reg_lambda = self.unit.scaled(self.parameters).reg_lambda
-        return choose_scales(rows, LARGEST_MEAN, LARGEST_MEAN * self._factor, reg_lambda, largest_score=largest_score)
 
     def encode_labels(self, labels: Float64) -> Words:
         """Labels; for poisson-nloglik also log(y!), which does not depend on the model."""
@@ -91,7 +67,7 @@ class Poisson(Objective):
 
     def derivatives(self, session: Session, margins: Shared, labels: Shared) -> tuple[tuple[Shared, int], ...]:
         mean = self._mean(session, margins)
-        hessian = mean * encode(self._factor, _FACTOR_BITS)
+        hessian = mean * encode(poisson_factor(self.parameters), _FACTOR_BITS)
         return (mean - labels[:1], FRACTION_BITS), (hessian, FRACTION_BITS + _FACTOR_BITS)
 
     def losses(self, session: Session, margins: Shared, labels: Shared) -> Shared:

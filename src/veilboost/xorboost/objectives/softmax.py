@@ -12,30 +12,16 @@ from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.ring import Words, to_ring
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared
-from veilboost.splitting.scales import Scales, choose_scales
 from veilboost.trees.objective import BaseScore
-from veilboost.trees.parameters import Parameters
-from veilboost.xorboost.objectives.base import Float64, Objective, Unit, logarithms_of_parts, weighted_sums
+from veilboost.xorboost.objectives.base import Float64, Objective, logarithms_of_parts, weighted_sums
 
 
 class Softmax(Objective):
     """|g| <= 1, h = 2 p (1 - p) <= 1/2, and -4e-6 <= p; labels are shared as one-hot vectors of 0 and 2^24."""
 
-    def __init__(
-        self, parameters: Parameters, label_range: tuple[float, float] | None, largest_weight: float | None
-    ) -> None:
-        super().__init__(parameters, label_range, largest_weight)
-        self.unit = Unit(hessian=self.largest_weight)
-
     @property
     def label_columns(self) -> int:
         return self.parameters.outputs
-
-    def scales(self, rows: int) -> Scales:
-        # With a given base score all classes have the probability 1 / classes; estimated, see docs/protocols/training.
-        largest_score = 1.0 if self.parameters.base_score is None else max(1.0, (self.parameters.outputs - 1) / 2)
-        reg_lambda = self.unit.scaled(self.parameters).reg_lambda
-        return choose_scales(rows, 1.0, 0.5, reg_lambda, largest_score=largest_score)
 
     def encode_labels(self, labels: Float64) -> Words:
         return encode(labels == np.arange(self.parameters.outputs)[:, np.newaxis], FRACTION_BITS)

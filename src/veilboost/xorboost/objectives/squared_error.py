@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from veilboost.errors import InputError
 from veilboost.mpc.fixed_point import encode
 from veilboost.mpc.protocols.divide import divide
 from veilboost.mpc.protocols.multiply import multiply
@@ -13,50 +12,21 @@ from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.ring import Words, to_ring
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared
-from veilboost.splitting.scales import Scales, choose_scales
-from veilboost.trees.parameters import Parameters
+from veilboost.splitting.scales import Scales
 from veilboost.xorboost.objectives.base import (
     SQUARE_METRIC_BITS,
     Float64,
     Objective,
-    Unit,
     round_off,
     square,
     weighted_sums,
 )
-
-_LARGEST_LABEL = 1e30
-_NARROWEST_RANGE = 1e-30
 
 _RECIPROCAL_BITS = 36
 
 
 class SquaredError(Objective):
     """A bound of the mean g^2 from the first residuals; h is 1, or the row's weight."""
-
-    def __init__(
-        self, parameters: Parameters, label_range: tuple[float, float] | None, largest_weight: float | None
-    ) -> None:
-        super().__init__(parameters, label_range, largest_weight)
-        if label_range is None:
-            raise ValueError("reg:squarederror needs label_range")
-        low, high = label_range
-        if max(abs(low), abs(high)) > _LARGEST_LABEL or high - low < _NARROWEST_RANGE:
-            raise InputError(
-                f"label_range: bounds must lie within +-{_LARGEST_LABEL:g} and at least {_NARROWEST_RANGE:g} apart: "
-                "scale the label"
-            )
-        self.unit = Unit((low + high) / 2, (high - low) / 2, self.largest_weight)
-
-    def scales(self, rows: int) -> Scales:
-        # Every residual begins within +-largest (labels and their mean lie within +-1), and boosting with a learning
-        # rate of at most 1 never enlarges their squares' sum.
-        largest = 2.0 if self.parameters.base_score is None else max(2.0, 1.0 + abs(self.given_margin()))
-        # No sum of squares exceeds rows * largest^2, and so does no score of splitting/gain.py, which must stay below
-        # 2^62.
-        reg_lambda = self.unit.scaled(self.parameters).reg_lambda
-        bound = max(largest, largest**2 / 4)
-        return choose_scales(rows, bound, 1.0, reg_lambda, exact_hessians=not self.weighted)
 
     def encode_labels(self, labels: Float64) -> Words:
         return encode((labels[np.newaxis] - self.unit.middle) / self.unit.half_width, FRACTION_BITS)

@@ -17,9 +17,9 @@ from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, SharedBits, concatenate
 from veilboost.splitting.partition import Partition, sort_categories
 from veilboost.splitting.scales import Scales
+from veilboost.splitting.sides import Sides
+from veilboost.splitting.space import SplitSpace
 from veilboost.trees.parameters import Parameters
-from veilboost.xorboost.candidates import CandidateSpace
-from veilboost.xorboost.sides import Sides
 
 Ints = npt.NDArray[np.int64]
 
@@ -40,7 +40,7 @@ class LevelPartition:
         Shape (vectors, nodes, candidates): what goes right in each, missing rows aside.
     """
 
-    space: CandidateSpace
+    space: SplitSpace
     features: tuple[int, ...]
     order: Partition
     sums: Shared
@@ -119,7 +119,7 @@ class LevelPartition:
 
 def partition_level(
     session: Session,
-    space: CandidateSpace,
+    space: SplitSpace,
     features: Sequence[int],
     histogram: Shared,
     parameters: Parameters,
@@ -143,6 +143,6 @@ def partition_level(
     return LevelPartition(space, chosen, order, order.prefix_sums(session, sums))
 
 
-def category_bins(space: CandidateSpace, features: Sequence[int]) -> Ints:
+def category_bins(space: SplitSpace, features: Sequence[int]) -> Ints:
     """Bins of the categories of some features, in the common numbering."""
     return np.concatenate([space.bin_starts[feature] + np.arange(space.plans[feature].n_bins) for feature in features])

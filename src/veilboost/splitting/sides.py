@@ -1,4 +1,4 @@
-"""Which bins are on the left of each candidate."""
+"""Which bins are on the left of each candidate, and their sums."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from veilboost.mpc.ring import to_ring
+from veilboost.mpc.shares import Shared, concatenate
+from veilboost.splitting.space import Ints, SplitSpace
 from veilboost.tables.binning import Layout
-from veilboost.xorboost.candidates import CandidateSpace, Ints
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Sides:
     missing_bins: Ints
 
 
-def sides_of(space: CandidateSpace, features: Sequence[int]) -> Sides:
+def sides_of(space: SplitSpace, features: Sequence[int]) -> Sides:
     """The left sides of all candidates of the given features."""
     columns: list[list[Ints]] = [[] for _ in range(8)]
     missing_bins: list[int] = []
@@ -66,3 +68,30 @@ def sides_of(space: CandidateSpace, features: Sequence[int]) -> Sides:
             missing_bins.append(start + plan.n_bins)
     columns.append([np.array(missing_bins, dtype=np.int64)])
     return Sides(*(np.concatenate(column) for column in columns))
+
+
+def left_sums(space: SplitSpace, sides: Sides, histogram: Shared, node: Shared) -> Shared:
+    """Sums of the left side of every candidate; local.
+
+    Parameters
+    ----------
+    histogram
+        Shape (bins, vectors, nodes).
+    node
+        Sums of the nodes, shape (vectors, nodes).
+
+    Returns
+    -------
+    Shared
+        Shape (vectors, nodes, candidates of `sides`).
+    """
+    n_vectors, n_nodes = node.shape
+    flat = histogram.reshape(space.n_bins, n_vectors * n_nodes)
+    nothing = flat[:1] * to_ring(0)
+    cumulative = concatenate([nothing, flat.cumsum(axis=0)])
+    ranges = cumulative[sides.last] - cumulative[sides.first]
+    sums = ranges * to_ring(sides.sign[:, None])
+    if sides.missing_sign.any():
+        sums = sums + flat[sides.missing] * to_ring(sides.missing_sign[:, None])
+    whole = node.reshape(1, n_vectors * n_nodes).broadcast_to(sums.shape) * to_ring(sides.whole[:, None])
+    return (sums + whole).transpose().reshape(n_vectors, n_nodes, len(sides.candidates))

@@ -1,0 +1,173 @@
+"""Cuts of numeric columns: quantiles of all clients' cells, found by comparing counts under secret sharing.
+
+docs/protocols/federated.md. A float32 is mapped to a uint32 of the same order, and the search for a cut goes down the
+bits of that number: 32 steps, in each of which the clients count their cells below a threshold, and all that comes out
+is whether the sum lies below, within or above the range of ranks that the cut may have. A cut is the first threshold,
+and so the one with the fewest bits, whose rank is within half a bin of the quantile. Where many equal cells straddle
+the quantile there is none such, and the cut lies just above their value. What comes out at each step follows from the
+cut where the search ends, so that the cuts are all that is disclosed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from veilboost.errors import ProtocolError
+from veilboost.mpc.protocols.compare import negative_planes
+from veilboost.mpc.ring import to_ring, unpack_bits
+from veilboost.mpc.session import Session
+from veilboost.mpc.shares import Shared, stack
+from veilboost.tables.binning import ABOVE_ALL
+
+Keys = npt.NDArray[np.uint32]
+Float32 = npt.NDArray[np.float32]
+
+STEPS = 32
+
+#: The entry in the ledger.
+EDGES = "edges of every numeric column"
+_SIGN = np.uint32(1 << 31)
+
+
+def to_keys(values: Float32) -> Keys:
+    """float32 as uint32 of the same order; -0.0 as 0.0. NaN has no place in it."""
+    bits = (values + np.float32(0.0)).view(np.uint32)
+    return np.where(bits & _SIGN, ~bits, bits | _SIGN)
+
+
+def from_keys(keys: Keys) -> Float32:
+    """The inverse of `to_keys`: a cut with `x < cut` exactly for the cells whose keys are below.
+
+    Keys above every finite number become the largest one.
+    """
+    values = np.where(keys & _SIGN, keys ^ _SIGN, ~keys).view(np.float32)
+    below_all = np.where(np.isnan(values), -ABOVE_ALL, values)
+    finite = np.where(keys >= to_keys(np.array([ABOVE_ALL]))[0], ABOVE_ALL, below_all)
+    return np.asarray(finite + np.float32(0.0), dtype=np.float32)
+
+
+@dataclass
+class EdgeSearch:
+    """The public state of the search; the same at clients and aggregators.
+
+    Attributes
+    ----------
+    columns, cuts
+        Columns, and quantiles of each: k / (cuts + 1) for k = 1 to cuts.
+    step
+        Steps done, up to `STEPS`.
+    low
+        uint32, shape (columns, cuts): every threshold up to this one has too low a rank.
+    found
+        bool, shape (columns, cuts): `low` is the cut.
+    """
+
+    columns: int
+    cuts: int
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        self.low = np.zeros((self.columns, self.cuts), dtype=np.uint32)
+        self.found = np.zeros((self.columns, self.cuts), dtype=np.bool_)
+
+    @property
+    def thresholds(self) -> Keys:
+        """Where to count next, shape (columns, cuts); those that are found are counted again."""
+        return np.where(self.found, self.low, self.low | np.uint32(1 << (STEPS - 1 - self.step)))
+
+    @property
+    def finished(self) -> bool:
+        return self.step == STEPS
+
+    def advance(self, below: npt.NDArray[np.bool_], above: npt.NDArray[np.bool_]) -> None:
+        """Take the outcome of a step, shape (columns, cuts): whether the ranks are too low, or too high."""
+        thresholds, searching = self.thresholds, ~self.found
+        within = searching & ~below & ~above
+        self.low = np.where(searching & (below | within), thresholds, self.low)
+        self.found |= within
+        self.step += 1
+
+    def to_json(self) -> dict[str, Any]:
+        """For the question of the next step."""
+        return {
+            "step": self.step,
+            "low": self.low.astype(">u4").tobytes().hex(),
+            "found": np.packbits(self.found).tobytes().hex(),
+        }
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any], columns: int, cuts: int) -> EdgeSearch:
+        """The inverse of `to_json`; ProtocolError where it does not fit."""
+        search = cls(columns, cuts)
+        try:
+            step, size = fields["step"], columns * cuts
+            low = np.frombuffer(bytes.fromhex(fields["low"]), dtype=">u4").astype(np.uint32)
+            found = np.unpackbits(np.frombuffer(bytes.fromhex(fields["found"]), dtype=np.uint8))[:size]
+            sound = type(step) is int and 0 <= step < STEPS and low.size == found.size == size
+        except (KeyError, TypeError, ValueError):
+            sound = False
+        if not sound:
+            raise ProtocolError("the server's search for cuts cannot be read: is it on another version?")
+        search.step = step
+        search.low, search.found = low.reshape(columns, cuts), found.astype(np.bool_).reshape(columns, cuts)
+        return search
+
+    def edges(self) -> list[Float32]:
+        """The different cuts of each column, ascending; at most `cuts`.
+
+        Of a value with many cells both sides are cuts, if there is room.
+        """
+        chosen = []
+        for low, found in zip(self.low, self.found, strict=True):
+            heavy = low[~found]
+            cuts = np.unique(np.concatenate([low[found], heavy + np.uint32(1)]))
+            for key in np.setdiff1d(heavy, cuts):
+                if len(cuts) < self.cuts:
+                    cuts = np.union1d(cuts, [key]).astype(np.uint32)
+            values = np.unique(from_keys(cuts))
+            chosen.append(values[values < ABOVE_ALL])
+        return chosen
+
+
+def count_below(ordered: Keys, thresholds: Keys) -> npt.NDArray[np.int64]:
+    """How many of a column's present cells, sorted, lie below each threshold."""
+    return np.searchsorted(ordered, thresholds, side="left").astype(np.int64)
+
+
+def decide(session: Session, counts: Shared, present: Shared, search: EdgeSearch) -> None:
+    """One step of the search: compare ranks with their ranges and take the outcome, which everybody learns.
+
+    Parameters
+    ----------
+    counts
+        Shape (columns, cuts): cells below each threshold.
+    present
+        Shape (columns,): cells that are not missing.
+
+    Notes
+    -----
+    The rank of cut k of K = cuts + 1 bins may be (k - 1/2) n / K to (k + 1/2) n / K: below if 2 K count < (2 k - 1) n,
+    above if 2 K count > (2 k + 1) n. One comparison each; the bits are published.
+    """
+    columns, cuts = search.columns, search.cuts
+    bins, number = cuts + 1, np.arange(1, cuts + 1)
+    doubled = counts * to_ring(2 * bins)
+    all_cells = present.reshape(columns, 1).broadcast_to((columns, cuts))
+    too_low = doubled - all_cells * to_ring(2 * number - 1)
+    too_high = all_cells * to_ring(2 * number + 1) - doubled
+    planes = negative_planes(session, stack([too_low, too_high]).reshape(2, columns * cuts))
+    if search.step == 0:
+        session.note(
+            EDGES, "clients bin by them; what each step of the search tells follows from them", (columns, cuts)
+        )
+    words = session.publish(planes, EDGES)
+    if words is None:
+        search.step += 1
+        return
+    below, above = unpack_bits(words, planes.count).astype(np.bool_).reshape(2, columns, cuts)
+    search.advance(below, above)

@@ -1,0 +1,399 @@
+"""What aggregators do with a question: ask, agree on who has answered, check ranges, add shares.
+
+docs/protocols/federated.md. The first aggregator (the lead) has the courier; the last one opens the boxes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from secrets import token_bytes
+from typing import Any
+
+import numpy as np
+
+from veilboost.errors import ParticipantError, PeerMismatch, ProtocolError
+from veilboost.federated import kernels
+from veilboost.federated.couriers import Courier, receive_batch, receive_bytes, send_batch, send_bytes
+from veilboost.federated.keys import AggregatorKey, ClientKeys, Identity, accept_client
+from veilboost.federated.messages import Answer, Question
+from veilboost.mpc.prg import Stream, derive_key
+from veilboost.mpc.protocols.compare import negative_planes
+from veilboost.mpc.ring import Words, to_ring, unpack_bits
+from veilboost.mpc.session import Session
+from veilboost.mpc.shares import Shared, stack
+from veilboost.mpc.transport.base import Transport
+from veilboost.splitting.search import conjunction_of
+from veilboost.version import __version__
+
+#: Random sums of a client's update that are compared with their bound: a value beyond twice the bound passes each with
+#: probability 1/2 at most.
+PROJECTIONS = 40
+
+#: Clients whose updates are in memory at a time, where there are many.
+BATCH = 256
+
+_NONCE_BYTES = 32
+
+#: After so many questions in a row without an answer a client is not asked again.
+_MOST_MISSES = 2
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The answers to a question, after all aggregators have agreed on them.
+
+    Attributes
+    ----------
+    clients
+        Whose answers count, in job order.
+    shares
+        This aggregator's share of each update; expanded when it is needed, but for the last aggregator.
+    coins
+        32 bytes to which all aggregators have contributed after the answers were in.
+    """
+
+    clients: tuple[str, ...]
+    shares: Mapping[str, Callable[[], Words]]
+    coins: bytes
+
+    def __repr__(self) -> str:
+        return f"Collected({len(self.clients)} clients, redacted)"
+
+
+class Gatherer:
+    """One aggregator's dealings with clients and the other aggregators.
+
+    Parameters
+    ----------
+    transport
+        With the other aggregators.
+    aggregators
+        Names in job order.
+    courier
+        At the lead; None elsewhere.
+    answer_seconds
+        How long a client may take.
+    on_lost
+        Called with the name of a client that is missing from now on, and why.
+
+    Attributes
+    ----------
+    rows
+        Rows of every client that took part in the greeting: public.
+    behind
+        Clients that do not know all trees, and must catch up before they are asked for sums.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        aggregators: Sequence[str],
+        clients: Sequence[str],
+        identity: Identity,
+        job_hash: bytes,
+        courier: Courier | None,
+        answer_seconds: float,
+        on_lost: Callable[[str, str], None] = lambda name, reason: None,
+    ) -> None:
+        self.name = transport.name
+        self.rows: dict[str, int] = {}
+        self.behind: set[str] = set()
+        self._transport, self._aggregators = transport, tuple(aggregators)
+        self._clients = tuple(clients)
+        self._identity, self._job_hash = identity, job_hash
+        self._courier, self._seconds, self._on_lost = courier, answer_seconds, on_lost
+        self._others = [name for name in aggregators if name != self.name]
+        self._keys: dict[str, ClientKeys] = {}
+        self._missed: dict[str, int] = {}
+
+    def __repr__(self) -> str:
+        return f"Gatherer({self.name!r}, redacted)"
+
+    @property
+    def lead(self) -> bool:
+        return self.name == self._aggregators[0]
+
+    @property
+    def last(self) -> bool:
+        return self.name == self._aggregators[-1]
+
+    def greet(self, context: bytes, trees: int) -> None:
+        """Open an epoch with all clients.
+
+        Parameters
+        ----------
+        context
+            Of the aggregators' meeting: fresh.
+        trees
+            Complete trees that there are.
+
+        Notes
+        -----
+        1. Every aggregator draws a key and signs it; all exchange these.
+        2. The lead asks all clients "hello" and passes their answers to all aggregators.
+        3. Every aggregator checks every client's signature and opens its own box; a client counts if all agree.
+        """
+        key = AggregatorKey.draw()
+        nonce = hashlib.sha256(b"veilboost federated epoch " + context).digest()
+        own = key.introduce(self._identity, self.name, self._job_hash, nonce)
+        introduced = {name: json.loads(text) for name, text in self._exchange(json.dumps(own).encode()).items()}
+        content = {
+            "aggregators": dict(sorted(introduced.items())),
+            "job": self._job_hash.hex(),
+            "nonce": nonce.hex(),
+            "trees": trees,
+            "version": __version__,
+        }
+        question = Question("hello", 0, content=content)
+        answers = self._answers(question.to_bytes(), self._clients, everything=True)
+        accepted = []
+        for client in self._clients:
+            answer = answers.get(client)
+            header = {} if answer is None else dict(answer.header)
+            known = header.pop("trees", 0)
+            found = accept_client(header, client, self._identity, key, self.name, self._job_hash, nonce)
+            if found is not None and type(known) is int and known >= 0:
+                self._keys[client], self.rows[client] = found
+                if known != trees:
+                    self.behind.add(client)
+                accepted.append(client)
+        agreed = self._agree(0, accepted)[0]
+        for client in self._clients:
+            if client not in agreed:
+                self._forget(client, f"{client} did not take part in the greeting")
+
+    @property
+    def alive(self) -> tuple[str, ...]:
+        """Clients that may be asked, in job order."""
+        return tuple(client for client in self._clients if client in self._keys)
+
+    def tell(self, question: Question, clients: Sequence[str]) -> dict[str, int]:
+        """Ask what needs no box, such as to catch up; how many trees each client that answers says it knows then."""
+        answers = self._answers(question.to_bytes(), clients, everything=True)
+        known = {}
+        for client, answer in answers.items():
+            trees = answer.header.get("trees")
+            if type(trees) is int and trees >= 0:
+                known[client] = trees
+        agreed = set(self._agree(question.serial, [client for client in clients if client in known])[0])
+        return {client: trees for client, trees in known.items() if client in agreed}
+
+    def collect(self, question: Question, clients: Sequence[str], size: int) -> Collected:
+        """Ask clients for sums of `size` words each, and agree on the answers that count.
+
+        Notes
+        -----
+        1. The lead asks, and sends the others the names of those who answered, the last one their boxes too.
+        2. The last aggregator opens the boxes. What was not sealed by that client for these very bytes of a question
+           does not count, and a client whose answer does not count is missing from now on.
+        3. All aggregators exchange who counts and 32 random bytes, and then the hash of clients, question and bytes.
+        """
+        data = question.to_bytes()
+        answers = self._answers(data, clients, everything=False)
+        shares: dict[str, Callable[[], Words]] = {}
+        behind = []
+        for client in clients:
+            answer = answers.get(client)
+            if answer is None or client not in self._keys:
+                continue
+            if "behind" in answer.header:
+                behind.append(client)
+                continue
+            keys = self._keys[client]
+            if not self.last:
+                shares[client] = _Mask(keys, question.serial, size)
+                continue
+            words = keys.open(question.serial, data, answer.box, size)
+            if words is None:
+                self._on_lost(client, f"{client} sent an update that is none: it is left out")
+            else:
+                shares[client] = _Words(words)
+        agreed, coins = self._agree(question.serial, list(shares))
+        self.behind |= set(behind)
+        for client in clients:
+            answered = client in agreed or client in behind
+            self._missed[client] = 0 if answered else self._missed.get(client, 0) + 1
+            if self._missed[client] == _MOST_MISSES:
+                self._forget(client, f"{client} has not answered {_MOST_MISSES} times and is not asked any more")
+        return Collected(agreed, {client: shares[client] for client in agreed}, coins)
+
+    def finish(self, question: Question, clients: Sequence[str]) -> None:
+        """Tell the clients that the training is over; who does not answer has lost the last tree."""
+        self.tell(question, clients)
+        if self._courier is not None:
+            self._courier.close()
+
+    def _answers(self, data: bytes, clients: Sequence[str], *, everything: bool) -> dict[str, Answer]:
+        """Who has answered, and what of the answers this aggregator needs."""
+        if self._courier is None:
+            _, received = receive_batch(self._transport, self._aggregators[0])
+            found = {client: Answer.from_bytes(answer) for client, answer in received.items() if client in clients}
+            return {client: answer for client, answer in found.items() if answer is not None}
+        given = self._courier.ask(dict.fromkeys(clients, data), self._seconds)
+        answers = {}
+        for client in clients:
+            answer = Answer.from_bytes(given[client]) if client in given else None
+            if answer is not None:
+                answers[client] = answer
+            elif client in given:
+                self._on_lost(client, f"{client} sent an answer that cannot be read: it is left out")
+        for other in self._others:
+            whole = everything or other == self._aggregators[-1]
+            passed = {c: (a if whole else Answer(a.header)).to_bytes() for c, a in answers.items()}
+            send_batch(self._transport, other, {}, passed)
+        return answers
+
+    def _agree(self, serial: int, clients: Sequence[str]) -> tuple[tuple[str, ...], bytes]:
+        """The clients on whom all aggregators agree, in job order, and common random bytes.
+
+        Raises
+        ------
+        PeerMismatch
+            When another aggregator has come to another result.
+        """
+        own = {"serial": serial, "clients": list(clients), "nonce": token_bytes(_NONCE_BYTES).hex()}
+        views = {name: _view(name, serial, text) for name, text in self._exchange(json.dumps(own).encode()).items()}
+        common = set.intersection(*(set(view["clients"]) for view in views.values()))
+        agreed = tuple(client for client in self._clients if client in common)
+        digest = hashlib.sha256(self._job_hash + json.dumps([serial, list(agreed)]).encode())
+        for name in self._aggregators:
+            digest.update(bytes.fromhex(views[name]["nonce"]))
+        for name, other in self._exchange(digest.digest()).items():
+            if other != digest.digest():
+                raise PeerMismatch(f"{name} and {self.name} do not agree on the clients that count: start all again")
+        return agreed, digest.digest()
+
+    def _exchange(self, message: bytes) -> dict[str, bytes]:
+        """Everybody's message, one's own included, by aggregator in job order."""
+        for other in self._others:
+            send_bytes(self._transport, other, message)
+        return {
+            name: message if name == self.name else receive_bytes(self._transport, name) for name in self._aggregators
+        }
+
+    def _forget(self, client: str, reason: str) -> None:
+        if client in self._keys:
+            del self._keys[client]
+        self._on_lost(client, reason)
+
+
+@dataclass(frozen=True)
+class _Mask:
+    keys: ClientKeys
+    serial: int
+    size: int
+
+    def __call__(self) -> Words:
+        return self.keys.mask(self.serial, self.size)
+
+
+@dataclass(frozen=True)
+class _Words:
+    words: Words
+
+    def __repr__(self) -> str:
+        return "_Words(redacted)"
+
+    def __call__(self) -> Words:
+        return self.words
+
+
+class RangeChecks:
+    """Adds up updates, and compares each client's with its bound, of one question or of several together.
+
+    docs/protocols/federated.md. From random bytes that all aggregators have contributed to after the answers were in,
+    every aggregator draws a random set of positions for each of 40 projections and sums its shares there. For an honest
+    client no such sum exceeds the bound L of its magnitudes. If a value exceeds 2 L, then of the two sums with and
+    without it one at least is beyond L, modulo 2^64 too, so that it passes all with probability 2^-40. The idea is that
+    of the projections in C. Gentry, S. Halevi, V. Lyubashevsky, "Practical non-interactive publicly verifiable secret
+    sharing with thousands of parties", EUROCRYPT 2022, as used for updates in J. Bell et al., "ACORN: input validation
+    for secure aggregation", USENIX Security 2023.
+
+    Parameters
+    ----------
+    clients
+        All of the job, in its order: what is computed does not depend on who has answered.
+    """
+
+    def __init__(self, clients: Sequence[str]) -> None:
+        self._clients = tuple(clients)
+        self._sums = np.zeros((len(self._clients), PROJECTIONS), dtype=np.uint64)
+        self._limits = np.zeros((len(self._clients), 1), dtype=np.int64)
+
+    def __repr__(self) -> str:
+        return f"RangeChecks({len(self._clients)} clients, redacted)"
+
+    def add(self, collected: Collected, bounds: Mapping[str, int], size: int) -> Words:
+        """An aggregator's share of the sum of some updates, whose projections are remembered.
+
+        Parameters
+        ----------
+        bounds
+            Public: of every client, what the magnitudes of its update add up to at most.
+        """
+        total = np.zeros(size, dtype=np.uint64)
+        choices = Stream(derive_key(collected.coins, b"projections"), 0).words(size)
+        for position, client in enumerate(self._clients):
+            if client in collected.shares:
+                words = collected.shares[client]()
+                total += words
+                kernels.add_projections(words, choices, self._sums[position])
+                self._limits[position] += bounds[client]
+        return total
+
+    def settle(self, session: Session) -> None:
+        """Compare what has been remembered, and forget it. All participants call this, the dealer too.
+
+        Raises
+        ------
+        ParticipantError
+            At all aggregators alike: a client's values are too large; it is named.
+
+        Notes
+        -----
+        One comparison for each projection and side; the conjunction of a client's is published. It is 1 for every
+        honest client and so tells nothing.
+        """
+        for start in range(0, len(self._clients), BATCH):
+            part = slice(start, min(start + BATCH, len(self._clients)))
+            shape = (part.stop - part.start, PROJECTIONS)
+            sums = Shared(session.holder, None if session.dealing else self._sums[part].copy(), shape)
+            within = _within(session, sums, to_ring(self._limits[part]))
+            if within is not None and not within.all():
+                client = self._clients[start + int(np.argmin(within))]
+                raise ParticipantError(
+                    f"{client} has sent values that are too large for its number of rows: "
+                    "check its table and its version, or resume without it"
+                )
+        self._sums[:], self._limits[:] = 0, 0
+
+
+def _within(session: Session, sums: Shared, limits: Words) -> np.typing.NDArray[np.bool_] | None:
+    """Whether all sums of each row are within +- its limit; None at the dealer."""
+    rows, width = sums.shape
+    bound = session.constant(np.broadcast_to(limits, (rows, width)).copy())
+    gaps = stack([bound - sums, bound + sums]).transpose().reshape(2 * width, rows)
+    return _published(session, gaps, rows)
+
+
+def _published(session: Session, gaps: Shared, rows: int) -> np.typing.NDArray[np.bool_] | None:
+    planes = ~negative_planes(session, gaps)
+    fine = conjunction_of(session, [planes[number] for number in range(len(planes))])
+    words = session.publish(fine.reshape(1), None)  # 1 for every honest client
+    return None if words is None else unpack_bits(words, rows)[0].astype(np.bool_)
+
+
+def _view(name: str, serial: int, text: bytes) -> dict[str, Any]:
+    """What another aggregator says of the answers."""
+    try:
+        view = json.loads(text)
+        sound = view["serial"] == serial and len(bytes.fromhex(view["nonce"])) == _NONCE_BYTES
+        sound = sound and all(isinstance(client, str) for client in view["clients"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        sound = False
+    if not sound:
+        raise ProtocolError(f"{name} does not say which clients count for question {serial}: is it in step?")
+    return dict(view)

@@ -1,0 +1,170 @@
+"""What is trained: the public description that clients, aggregators and the dealer have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from veilboost.federated.privacy import Budget
+from veilboost.federated.protection import Protection, protect
+from veilboost.federated.questions import Mode, shape_of
+from veilboost.splitting.scales import Scales
+from veilboost.splitting.space import SplitSpace, starts_of
+from veilboost.splitting.units import Bounds, Unit, bounds_of, largest_weight_of, scales_of, unit_of
+from veilboost.tables.binning import BinPlan, Layout
+from veilboost.tables.schema import Feature, Kind
+from veilboost.trees.category_sets import is_partitioned
+from veilboost.trees.parameters import Parameters
+
+#: Fraction bits of what the base score follows from.
+RATIO_BITS = 28
+
+
+@dataclass(frozen=True)
+class FederatedTask:
+    """What is public about a training, before it begins.
+
+    Attributes
+    ----------
+    features
+        In job order; all clients have all of them.
+    parameters
+        Hyper-parameters.
+    clients
+        Names, in job order.
+    label_range, weight_range
+        Public bounds; None where there are none.
+    min_clients
+        Fewer clients do not go on with a tree.
+    leaf_sums
+        Whether trees have a random structure, and clients send the sums of their leaves only.
+    aggregators
+        How many add noise, if there is a budget.
+    privacy
+        A budget of differential privacy, without `clip_rows`; None: there is none.
+    """
+
+    features: tuple[Feature, ...]
+    parameters: Parameters
+    clients: tuple[str, ...]
+    label_range: tuple[float, float] | None = None
+    weight_range: tuple[float, float] | None = None
+    min_clients: int = 2
+    leaf_sums: bool = False
+    aggregators: int = 2
+    privacy: Budget | None = None
+
+    @cached_property
+    def space(self) -> SplitSpace:
+        """Bins and candidates; a numeric column has one cut less than `max_bin`, however many of them differ."""
+        plans = tuple(self._plan(feature) for feature in self.features)
+        return SplitSpace(self.features, plans, *starts_of(self.features, plans))
+
+    @property
+    def numeric(self) -> tuple[int, ...]:
+        """Columns whose cuts are quantiles of all clients' cells."""
+        return tuple(
+            number for number, feature in enumerate(self.features) if feature.kind in (Kind.CONTINUOUS, Kind.DISCRETE)
+        )
+
+    @property
+    def cuts(self) -> int:
+        """Cuts of each numeric column."""
+        return self.parameters.max_bin - 1
+
+    @cached_property
+    def largest_weight(self) -> float | None:
+        """Public bound of what a row's gradient is multiplied by; None where that is 1."""
+        return largest_weight_of(self.parameters, self.weight_range)
+
+    @cached_property
+    def unit(self) -> Unit:
+        """What 1 in the clients' sums stands for."""
+        return unit_of(self.parameters, self.label_range, self.largest_weight)
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        """Of one row's gradient and hessian, in the unit of the job."""
+        return bounds_of(self.parameters, self.label_range, self.unit, self.largest_weight is not None)
+
+    @property
+    def counted(self) -> tuple[int, ...]:
+        """Which of the numeric columns, by position among them, have missing cells, so that the others are counted."""
+        return tuple(at for at, number in enumerate(self.numeric) if self.features[number].missing)
+
+    @property
+    def label_columns(self) -> int:
+        """Sums of labels that the base score needs."""
+        return self.parameters.outputs
+
+    @property
+    def vectors(self) -> int:
+        """Gradient, hessian and, where a minimum of rows per leaf is asked for, rows."""
+        return 3 if self.parameters.min_rows_per_leaf else 2
+
+    def with_rows(self, rows: Mapping[str, int]) -> SizedTask:
+        """The task for clients that have said how many rows they have."""
+        return SizedTask(self, dict(rows))
+
+    def _plan(self, feature: Feature) -> BinPlan:
+        if feature.categorical:
+            bins = len(feature.levels)
+            partitioned = is_partitioned(feature, self.parameters.max_cat_to_onehot)
+            return BinPlan(Layout.DIRECT, bins, 0, 0, bins - 1 if partitioned else bins)
+        bins = 2 if feature.kind is Kind.FLAG else self.parameters.max_bin
+        # With missing rows, one candidate more: all present rows left.
+        return BinPlan(Layout.DIRECT, bins, 0, 0, bins - 1 + feature.missing)
+
+
+@dataclass(frozen=True)
+class SizedTask:
+    """A task whose clients' numbers of rows, which are public, are known.
+
+    Attributes
+    ----------
+    rows
+        Of every client that takes part, by name.
+    """
+
+    task: FederatedTask
+    rows: dict[str, int]
+
+    @cached_property
+    def total(self) -> int:
+        """Rows of all clients."""
+        return sum(self.rows.values())
+
+    @property
+    def scales(self) -> Scales:
+        """Fixed point of sums over all rows; raises InputError where there are too many."""
+        return self._scales if self.protection is None else self.protection.scales
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """Parameters in the unit of the shared gradients; with noise, regularisation is no less than it needs."""
+        parameters = self.task.unit.scaled(self.task.parameters)
+        if self.protection is None:
+            return parameters
+        return parameters.model_copy(update={"reg_lambda": self.protection.reg_lambda})
+
+    @cached_property
+    def protection(self) -> Protection | None:
+        """Noise and what goes with it, where there is a budget of differential privacy."""
+        task, budget = self.task, self.task.privacy
+        if budget is None:
+            return None
+        if budget.unit == "client":  # as many rows as clients have on average
+            budget = replace(budget, clip_rows=-(-self.total // len(self.rows)))
+        mode: Mode = "leaf_sums" if task.leaf_sums else "histograms"
+        shape = shape_of(task.parameters, task.features, mode, task.weight_range is not None)
+        # All bins are sent, also of columns that a node may not use.
+        shape = replace(shape, features=len(task.features), weighted=task.largest_weight is not None)
+        parameters = task.unit.scaled(task.parameters)
+        return protect(budget, shape, parameters, self._scales, self.total, task.aggregators)
+
+    @cached_property
+    def _scales(self) -> Scales:
+        task = self.task
+        weighted = task.largest_weight is not None
+        return scales_of(task.parameters, task.label_range, task.unit, weighted, self.total)

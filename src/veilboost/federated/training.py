@@ -1,0 +1,287 @@
+"""What the aggregators and their dealer do: cuts, base score, trees.
+
+docs/protocols/federated.md. All of them run this same program; the dealer without clients and without shares.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from veilboost.errors import ParticipantError
+from veilboost.federated.edges import STEPS, EdgeSearch, decide
+from veilboost.federated.forest import Forest, GrownTree
+from veilboost.federated.gather import Collected, Gatherer, RangeChecks
+from veilboost.federated.growing import WHY, grow_tree, leaves_of, note_model
+from veilboost.federated.messages import Question
+from veilboost.federated.questions import LABEL_BITS
+from veilboost.federated.random_tree import random_tree
+from veilboost.federated.task import RATIO_BITS, FederatedTask, SizedTask
+from veilboost.mpc.protocols.divide import DIVISOR_BITS, divide
+from veilboost.mpc.protocols.truncate import truncate
+from veilboost.mpc.ring import to_ring
+from veilboost.mpc.session import Session
+from veilboost.mpc.shares import Shared, concatenate
+from veilboost.splitting.search import interleave
+
+
+@dataclass
+class Training:
+    """One participant's part of a training.
+
+    Attributes
+    ----------
+    session
+        Of an aggregator, or of the dealer.
+    sized
+        The task, and the rows of the clients that take part.
+    gatherer
+        None at the dealer.
+    forest
+        What is known: of a training that is resumed the complete trees.
+    """
+
+    session: Session
+    sized: SizedTask
+    gatherer: Gatherer | None
+    forest: Forest = field(default_factory=Forest)
+
+    def __post_init__(self) -> None:
+        self._serial = 0
+        self._cohort: tuple[str, ...] = ()
+        self._unchanged = False
+        self._checks = RangeChecks(self.task.clients)
+        self._protection = self.sized.protection
+        # Noise is drawn at the aggregators only.
+        self._noise = None if self._protection is None or self.session.dealing else self._protection.adder()
+
+    @property
+    def task(self) -> FederatedTask:
+        return self.sized.task
+
+    def run(
+        self,
+        done: int = 0,
+        on_tree: Callable[[int], None] = lambda number: None,
+        keep: Callable[[int], None] = lambda number: None,
+    ) -> Forest:
+        """Train.
+
+        Parameters
+        ----------
+        done
+            Rounds that are complete. A round is one tree, or one for each class.
+        on_tree
+            Called with the number of rounds done: after the setup, then after every round.
+        keep
+            Called after every round, to write a checkpoint.
+
+        Raises
+        ------
+        ParticipantError
+            Fewer clients than `min_clients` are left, or a client's values are out of range.
+        """
+        session, parameters = self.session, self.task.parameters
+        session.exact = True
+        if done == 0:
+            session.phases.enter("setup")
+            self._find_edges()
+            if parameters.base_score is None:
+                self._find_ratios()
+        note_model(session, self.task)
+        on_tree(done)
+        for number in range(done * parameters.outputs, parameters.n_trees):
+            tree = self._grow_leaves(number) if self.task.leaf_sums else self._grow(number)
+            self.forest.trees[number:] = [tree]
+            if (number + 1) % parameters.outputs == 0:
+                session.phases.enter("checkpoint")
+                keep((number + 1) // parameters.outputs)
+                on_tree((number + 1) // parameters.outputs)
+        if self.gatherer is not None:
+            content = {**self._news(parameters.n_trees), "ledger": [entry.to_dict() for entry in session.ledger]}
+            self._asked(parameters.n_trees - 1)  # who has missed trees catches up
+            question = self._question("done", parameters.n_trees, content=content)
+            self.gatherer.finish(question, self.gatherer.alive)
+        return self.forest
+
+    def _find_edges(self) -> None:
+        """Cuts of the numeric columns: `STEPS` questions."""
+        columns, cuts, counted = len(self.task.numeric), self.task.cuts, self.task.counted
+        search = EdgeSearch(columns, cuts)
+        present: Shared | None = None
+        for _ in range(STEPS if columns else 0):
+            content = {**search.to_json(), "rows": self.sized.rows}
+            size = columns * cuts + (len(counted) if search.step == 0 else 0)
+            bounds = {client: rows * size for client, rows in self.sized.rows.items()}
+            counts = self._sum("edges", 0, content, size, bounds)
+            if self._noise is not None:
+                noise = [self._noise("edges", columns * cuts)[0]]
+                noise += [self._noise("present", len(counted))[0]] if size > columns * cuts else []
+                counts = counts + np.concatenate(noise)
+            if present is None:
+                present = self._present(counts[columns * cuts :])
+            decide(self.session, counts[: columns * cuts].reshape(columns, cuts), present, search)
+        if columns:
+            self._checks.settle(self.session)
+        if not self.session.dealing:
+            self.forest.edges = search.edges()
+
+    def _present(self, counted: Shared) -> Shared:
+        """Present cells of all numeric columns, from those of columns that have missing cells, in shares."""
+        rows = sum(self.sized.rows[client] for client in self._cohort)
+        whole = self.session.constant(to_ring(np.full(len(self.task.numeric), rows)))
+        places = np.full(len(self.task.numeric), -1)
+        places[list(self.task.counted)] = np.arange(len(self.task.counted))
+        both = concatenate([whole, counted])
+        order = np.where(places < 0, np.arange(len(places)), len(places) + places)
+        return both[order]
+
+    def _find_ratios(self) -> None:
+        """Sums of labels over the sum of weights, published: the base score follows from them."""
+        session, columns = self.session, self.task.label_columns
+        # Labels and weights are at most 1 in the unit of the job.
+        bounds = {client: (rows << LABEL_BITS) * (columns + 1) for client, rows in self.sized.rows.items()}
+        sums = self._sum("labels", 0, {"rows": self.sized.rows}, columns + 1, bounds)
+        if self._noise is not None:
+            noise = self._noise("labels", columns)  # the sum of the weights has noise if it is not public
+            sums = sums + np.concatenate([noise[0], noise[1, :1] if len(noise) > 1 else np.zeros(1, dtype=np.uint64)])
+        excess = max(0, LABEL_BITS + math.ceil(math.log2(self.sized.total + 1)) - (DIVISOR_BITS - 1))
+        if excess:
+            (sums,) = truncate(session, (sums, excess))
+        whole = concatenate([sums[columns:]] * columns)
+        ratios = divide(session, sums[:columns], whole, RATIO_BITS, 2)
+        session.note("base score", WHY, (columns,))
+        words = session.publish(ratios, "base score")
+        if words is not None:
+            self.forest.ratios = tuple(words.view(np.int64).tolist())
+
+    def _grow(self, number: int) -> GrownTree:
+        previous: list[Shared] = []
+
+        def histograms(level: int, grown: GrownTree) -> Shared:
+            shape = (self.task.space.n_bins, self.task.vectors, 2**level)
+            both, attempt = level == 0 or self._protection is not None, 0
+            found: Shared
+            while True:
+                content = {**self._news(number, level), "both": both}
+                content["levels"] = grown.to_json()["levels"]
+                size = shape[0] * shape[1] * (2**level if both else 2**level // 2)
+                clients = self._asked(number) if level == 0 else self._cohort
+                collected = self._collect("level", number, level, content, clients, size, attempt)
+                if collected is None or both or collected.clients == self._cohort:
+                    break
+                # Left children alone say nothing of the rest of another cohort: both are asked for, of those who are
+                # left. Nothing of this level has been opened.
+                self._cohort, both, attempt = collected.clients, True, attempt + 1
+            if collected is not None:
+                self._unchanged = level > 0 and attempt == 0 and collected.clients == self._cohort
+                self._cohort = collected.clients
+            found = self._add("level", collected, size, self._bounds(len(self.task.features)))
+            if self._noise is not None:
+                noise = self._noise("level", shape[0] * shape[2]).reshape(shape[1], shape[0], shape[2])
+                found = found + np.ascontiguousarray(noise.transpose(1, 0, 2)).reshape(-1)
+            if self.session.dealing:
+                found = Shared(None, None, shape)
+            elif both:
+                found = found.reshape(*shape)
+            else:
+                left = found.reshape(shape[0], shape[1], shape[2] // 2)
+                found = interleave(left, previous[-1] - left)
+            previous[:] = [found]
+            return found
+
+        return grow_tree(self.session, self.sized, number, histograms, lambda: self._unchanged)
+
+    def _grow_leaves(self, number: int) -> GrownTree:
+        """A tree of random structure: one question."""
+        session, vectors, leaves = self.session, self.task.vectors, 2**self.task.parameters.max_depth
+        grown = GrownTree()
+        if not session.dealing:
+            grown = random_tree(self.task, self.forest, number)
+        session.phases.enter("sums of clients")
+        sums = self._sum("leaves", number, self._news(number), vectors * leaves, self._bounds(1))
+        if self._noise is not None:
+            sums = sums + self._noise("leaves", leaves).reshape(-1)
+        session.phases.enter("leaves")
+        return GrownTree(grown.levels, leaves_of(session, self.sized, sums.reshape(vectors, leaves)))
+
+    def _sum(self, kind: str, tree: int, content: Mapping[str, Any], size: int, bounds: Mapping[str, int]) -> Shared:
+        """Ask all clients that are up to date and add their answers."""
+        collected = self._collect(kind, tree, 0, content, self._asked(tree), size)
+        if collected is not None:
+            self._cohort = collected.clients
+        return self._add(kind, collected, size, bounds)
+
+    def _collect(
+        self,
+        kind: str,
+        tree: int,
+        level: int,
+        content: Mapping[str, Any],
+        clients: Sequence[str],
+        size: int,
+        attempt: int = 0,
+    ) -> Collected | None:
+        if self.gatherer is None:
+            return None
+        question = self._question(kind, tree, level, attempt, content)
+        collected = self.gatherer.collect(question, clients, size)
+        least = self.task.min_clients
+        if len(collected.clients) < least:
+            missing = ", ".join(client for client in self.task.clients if client not in collected.clients)
+            raise ParticipantError(
+                f"only {len(collected.clients)} of the {len(self.task.clients)} clients are left, and min_clients is "
+                f"{least}: bring back {missing} and continue with --resume"
+            )
+        return collected
+
+    def _add(self, kind: str, collected: Collected | None, size: int, bounds: Mapping[str, int]) -> Shared:
+        words = None if collected is None else self._checks.add(collected, bounds, size)
+        if kind != "edges":  # of those, all questions together are checked at the end
+            self._checks.settle(self.session)
+        return Shared(self.session.holder, words, (size,))
+
+    def _asked(self, tree: int) -> tuple[str, ...]:
+        """Clients that are asked at the beginning of a tree, after those that have missed trees have caught up."""
+        gatherer = self.gatherer
+        if gatherer is None:
+            return ()
+        behind = [client for client in gatherer.alive if client in gatherer.behind]
+        if behind:
+            content = {"forest": self.forest.to_json(), "rows": self.sized.rows}
+            known = gatherer.tell(self._question("trees", tree, content=content), behind)
+            gatherer.behind -= {client for client, trees in known.items() if trees == tree}
+        return tuple(client for client in gatherer.alive if client not in gatherer.behind)
+
+    def _question(
+        self, kind: str, tree: int, level: int = 0, attempt: int = 0, content: Mapping[str, Any] | None = None
+    ) -> Question:
+        self._serial += 1
+        return Question(kind, self._serial, tree, attempt, level, content or {})
+
+    def _news(self, tree: int, level: int = 0) -> dict[str, Any]:
+        """What clients must know before they answer a question on a tree: the last one, or what comes before all."""
+        if level > 0:
+            return {}
+        if tree > 0:
+            return {"last": self.forest.trees[tree - 1].to_json()} if self.forest.trees else {}
+        known = self.forest.to_json()
+        return {"edges": known["edges"], "ratios": known["ratios"], "rows": self.sized.rows}
+
+    def _bounds(self, columns: int) -> dict[str, int]:
+        """What the magnitudes in a client's sums of gradients, hessians and rows add up to at most.
+
+        Residuals of squared error are bounded in the mean over all rows only: over a client's own m of n rows their sum
+        is at most sqrt(m n) times that bound.
+        """
+        scales, limits = self.sized.scales, self.task.bounds
+        each = limits.gradient * 2.0**scales.gradient_bits + limits.hessian * 2.0**scales.hessian_bits + 3
+        squared = self.task.parameters.objective == "reg:squarederror"
+        return {
+            client: math.ceil(columns * each * (math.sqrt(rows * self.sized.total) if squared else rows))
+            for client, rows in self.sized.rows.items()
+        }
