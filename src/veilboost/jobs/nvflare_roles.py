@@ -13,7 +13,7 @@ from veilboost.jobs.entries import COURIER
 from veilboost.jobs.nvflare_settings import DONE, FAILURE, Place, find_place, noting, settings_file
 from veilboost.jobs.process import reuse_memory
 from veilboost.jobs.results import write_json, writing
-from veilboost.jobs.run import WAIT_SECONDS
+from veilboost.jobs.role import WAIT_SECONDS
 
 
 class JobCourier(Courier):
