@@ -32,7 +32,7 @@ from veilboost.version import __version__
 #: probability 1/2 at most.
 PROJECTIONS = 40
 
-#: Clients whose updates are in memory at a time, where there are many.
+#: Clients that are asked at a time, and whose updates are in memory, where there are many; and groups that are checked.
 BATCH = 256
 
 _NONCE_BYTES = 32
@@ -312,6 +312,8 @@ class RangeChecks:
     sharing with thousands of parties", EUROCRYPT 2022, as used for updates in J. Bell et al., "ACORN: input validation
     for secure aggregation", USENIX Security 2023.
 
+    Where there are more clients than `BATCH`, so many groups of them are checked together.
+
     Parameters
     ----------
     clients
@@ -319,12 +321,13 @@ class RangeChecks:
     """
 
     def __init__(self, clients: Sequence[str]) -> None:
-        self._clients = tuple(clients)
-        self._sums = np.zeros((len(self._clients), PROJECTIONS), dtype=np.uint64)
-        self._limits = np.zeros((len(self._clients), 1), dtype=np.int64)
+        self._groups = [list(part) for part in np.array_split(np.array(clients), min(BATCH, len(clients)))]
+        self._group_of = {str(client): number for number, group in enumerate(self._groups) for client in group}
+        self._sums = np.zeros((len(self._groups), PROJECTIONS), dtype=np.uint64)
+        self._limits = np.zeros((len(self._groups), 1), dtype=np.int64)
 
     def __repr__(self) -> str:
-        return f"RangeChecks({len(self._clients)} clients, redacted)"
+        return f"RangeChecks({len(self._groups)} groups, redacted)"
 
     def add(self, collected: Collected, bounds: Mapping[str, int], size: int) -> Words:
         """An aggregator's share of the sum of some updates, whose projections are remembered.
@@ -336,12 +339,12 @@ class RangeChecks:
         """
         total = np.zeros(size, dtype=np.uint64)
         choices = Stream(derive_key(collected.coins, b"projections"), 0).words(size)
-        for position, client in enumerate(self._clients):
-            if client in collected.shares:
-                words = collected.shares[client]()
-                total += words
-                kernels.add_projections(words, choices, self._sums[position])
-                self._limits[position] += bounds[client]
+        for client in collected.clients:
+            words = collected.shares[client]()
+            total += words
+            group = self._group_of[client]
+            kernels.add_projections(words, choices, self._sums[group])
+            self._limits[group] += bounds[client]
         return total
 
     def settle(self, session: Session) -> None:
@@ -350,24 +353,23 @@ class RangeChecks:
         Raises
         ------
         ParticipantError
-            At all aggregators alike: a client's values are too large; it is named.
+            At all aggregators alike: a client's values are too large; it, or its group, is named.
 
         Notes
         -----
-        One comparison for each projection and side; the conjunction of a client's is published. It is 1 for every
-        honest client and so tells nothing.
+        One comparison for each projection and side; the conjunction of a group's is published. It is 1 where all
+        clients are honest and so tells nothing.
         """
-        for start in range(0, len(self._clients), BATCH):
-            part = slice(start, min(start + BATCH, len(self._clients)))
-            shape = (part.stop - part.start, PROJECTIONS)
-            sums = Shared(session.holder, None if session.dealing else self._sums[part].copy(), shape)
-            within = _within(session, sums, to_ring(self._limits[part]))
-            if within is not None and not within.all():
-                client = self._clients[start + int(np.argmin(within))]
-                raise ParticipantError(
-                    f"{client} has sent values that are too large for its number of rows: "
-                    "check its table and its version, or resume without it"
-                )
+        shape = (len(self._groups), PROJECTIONS)
+        sums = Shared(session.holder, None if session.dealing else self._sums.copy(), shape)
+        within = _within(session, sums, to_ring(self._limits))
+        if within is not None and not within.all():
+            group = self._groups[int(np.argmin(within))]
+            who = str(group[0]) if len(group) == 1 else f"one of {', '.join(map(str, group[:20]))}"
+            raise ParticipantError(
+                f"{who} has sent values that are too large for its number of rows: "
+                "check its table and its version, or resume without it"
+            )
         self._sums[:], self._limits[:] = 0, 0
 
 

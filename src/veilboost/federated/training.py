@@ -15,7 +15,7 @@ import numpy as np
 from veilboost.errors import ParticipantError
 from veilboost.federated.edges import STEPS, EdgeSearch, decide
 from veilboost.federated.forest import Forest, GrownTree
-from veilboost.federated.gather import Collected, Gatherer, RangeChecks
+from veilboost.federated.gather import BATCH, Collected, Gatherer, RangeChecks
 from veilboost.federated.growing import WHY, grow_tree, leaves_of, note_model
 from veilboost.federated.messages import Question
 from veilboost.federated.questions import LABEL_BITS
@@ -178,9 +178,15 @@ class Training:
                 # left. Nothing of this level has been opened.
                 self._cohort, both, attempt = collected.clients, True, attempt + 1
             if collected is not None:
-                self._unchanged = level > 0 and attempt == 0 and collected.clients == self._cohort
+                # Otherwise the sums are of other clients, or have other noise, than what is known of the nodes.
+                self._unchanged = not both
                 self._cohort = collected.clients
-            found = self._add("level", collected, size, self._bounds(len(self.task.features)))
+            words = None
+            if collected is not None:
+                self._require(self._cohort)
+                words = self._checks.add(collected, self._bounds(len(self.task.features)), size)
+            self._checks.settle(self.session)
+            found = Shared(self.session.holder, words, (size,))
             if self._noise is not None:
                 noise = self._noise("level", shape[0] * shape[2]).reshape(shape[1], shape[0], shape[2])
                 found = found + np.ascontiguousarray(noise.transpose(1, 0, 2)).reshape(-1)
@@ -210,11 +216,20 @@ class Training:
         return GrownTree(grown.levels, leaves_of(session, self.sized, sums.reshape(vectors, leaves)))
 
     def _sum(self, kind: str, tree: int, content: Mapping[str, Any], size: int, bounds: Mapping[str, int]) -> Shared:
-        """Ask all clients that are up to date and add their answers."""
-        collected = self._collect(kind, tree, 0, content, self._asked(tree), size)
-        if collected is not None:
-            self._cohort = collected.clients
-        return self._add(kind, collected, size, bounds)
+        """Ask all clients that are up to date, so many at a time as memory should hold, and add their answers."""
+        clients, words = self._asked(tree), np.zeros(size, dtype=np.uint64)
+        cohort: list[str] = []
+        for start in range(0, len(clients), BATCH):
+            collected = self._collect(kind, tree, 0, content, clients[start : start + BATCH], size)
+            if collected is not None:
+                words += self._checks.add(collected, bounds, size)
+                cohort += collected.clients
+        self._cohort = tuple(cohort)
+        if self.gatherer is not None:
+            self._require(self._cohort)
+        if kind != "edges":  # of those, all questions together are checked at the end
+            self._checks.settle(self.session)
+        return Shared(self.session.holder, None if self.session.dealing else words, (size,))
 
     def _collect(
         self,
@@ -229,21 +244,17 @@ class Training:
         if self.gatherer is None:
             return None
         question = self._question(kind, tree, level, attempt, content)
-        collected = self.gatherer.collect(question, clients, size)
-        least = self.task.min_clients
-        if len(collected.clients) < least:
-            missing = ", ".join(client for client in self.task.clients if client not in collected.clients)
-            raise ParticipantError(
-                f"only {len(collected.clients)} of the {len(self.task.clients)} clients are left, and min_clients is "
-                f"{least}: bring back {missing} and continue with --resume"
-            )
-        return collected
+        return self.gatherer.collect(question, clients, size)
 
-    def _add(self, kind: str, collected: Collected | None, size: int, bounds: Mapping[str, int]) -> Shared:
-        words = None if collected is None else self._checks.add(collected, bounds, size)
-        if kind != "edges":  # of those, all questions together are checked at the end
-            self._checks.settle(self.session)
-        return Shared(self.session.holder, words, (size,))
+    def _require(self, cohort: Sequence[str]) -> None:
+        """Raises ParticipantError where too few clients are left."""
+        least = self.task.min_clients
+        if len(cohort) < least:
+            missing = [client for client in self.task.clients if client not in cohort]
+            raise ParticipantError(
+                f"only {len(cohort)} of the {len(self.task.clients)} clients are left, and min_clients is "
+                f"{least}: bring back {', '.join(missing[:20])} and continue with --resume"
+            )
 
     def _asked(self, tree: int) -> tuple[str, ...]:
         """Clients that are asked at the beginning of a tree, after those that have missed trees have caught up."""

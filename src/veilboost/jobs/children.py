@@ -103,6 +103,11 @@ def running(
             _end(one)
 
 
+def start(role: str, command: Sequence[str], events: Events) -> Child:
+    """Start a process that tells events as roles do, and ends under the same rules."""
+    return _start(role, list(command), None, events)
+
+
 def cause(children: Sequence[Child], first: Child) -> VeilboostError:
     """Why the job failed: the role at fault rather than those that lost a peer because of it."""
     if first.complaint()["kind"] == "PeerLost":

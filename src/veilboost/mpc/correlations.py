@@ -10,6 +10,7 @@ Each protocol defines its own recipes, next to its steps. A mask may be opened a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -64,7 +65,7 @@ class Field:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     def hold(self, holder: int | None, words: Words | None) -> Shared | SharedBits | SharedLanes:
         """Wrap a share of this array."""

@@ -14,7 +14,7 @@ import numpy as np
 from veilboost.mpc.correlations import AnyMask, Correlation, Mask
 from veilboost.mpc.prg import Stream
 from veilboost.mpc.ring import Words
-from veilboost.mpc.session import Dealt, Exchanged, Opening, Session, corrected_owner
+from veilboost.mpc.session import Dealt, Exchanged, Opening, Session, corrected_owner, split_words, total_size
 from veilboost.mpc.shares import Shape, Shared, SharedBits
 from veilboost.mpc.transport.base import Octets, Transport
 
@@ -37,27 +37,33 @@ class DealerSession(Session):
 
     def correlate(self, correlation: Correlation) -> Dealt:
         number = self.next_number()
-        streams = self.streams(number)
-        totals = []
-        for field in correlation.masks:
-            total = streams[0].words(*field.shape)
-            for owner in range(1, len(self.owners)):
-                total = field.domain.combine(total, streams[owner].words(*field.shape))
-            totals.append(total)
+        corrected = corrected_owner(number, len(self.owners))
+        masks, derived = correlation.masks, correlation.derived
+        # Every owner draws its masks and, unless it is the one that is corrected, its parts of what is derived.
+        drawn = {
+            owner: split_words(stream.words(total_size(fields)), fields)
+            for owner, stream in self.streams(number).items()
+            for fields in ([*masks, *(() if owner == corrected else derived)],)
+        }
+        totals = drawn[0][: len(masks)]
+        for owner in range(1, len(self.owners)):
+            totals = [
+                field.domain.combine(total, own)
+                for field, total, own in zip(masks, totals, drawn[owner][: len(masks)], strict=True)
+            ]
         earlier = [cast(Words, mask.total) for mask in correlation.earlier]
         values = correlation.derive(*totals, *earlier)
-        corrected = corrected_owner(number, len(self.owners))
         corrections = []
-        for field, value in zip(correlation.derived, values, strict=True):
-            share = value.reshape(-1)
-            for owner, stream in streams.items():
+        for position, (field, value) in enumerate(zip(derived, values, strict=True)):
+            share = value
+            for owner, words in drawn.items():
                 if owner != corrected:
-                    share = field.domain.remove(share, stream.words(field.size))
-            corrections.append(share)
+                    share = field.domain.remove(share, words[len(masks) + position])
+            corrections.append(share.reshape(-1))
         if corrections:
             self._send(corrected, corrections[0] if len(corrections) == 1 else np.concatenate(corrections))
-        masks = [Mask(field.hold(None, None), total) for field, total in zip(correlation.masks, totals, strict=True)]
-        return Dealt(cast("list[AnyMask]", masks), [f.hold(None, None) for f in correlation.derived])
+        hidden = [Mask(field.hold(None, None), total) for field, total in zip(masks, totals, strict=True)]
+        return Dealt(cast("list[AnyMask]", hidden), [field.hold(None, None) for field in derived])
 
     def deal(self, receiver: int, make: Callable[[], Words], shape: Shape) -> Words | None:
         self._send(receiver, make())

@@ -244,3 +244,52 @@ def xor_dense(matrix: Words, blocks: Starts, table: Table, rows_out: Table) -> N
                 if matrix[element] & np.uint64(1):
                     rows_out[row] ^= table[column]
                 element += 1
+
+
+def joint_masks(masks: Words, terms: Starts, subsets: Starts) -> Words:
+    """ANDs of the masks of each subset of each term's factors, shape (subsets, terms, words); see `multiply`."""
+    joint = np.empty((len(subsets), len(terms), masks.shape[1]), dtype=WORD)
+    _joint_masks(masks, terms, subsets, joint)
+    return joint
+
+
+def joint_products(opened: Words, own: Words, joint: Words, terms: Starts, subsets: Starts, first: bool) -> Words:
+    """One owner's share of the AND of each term's factors, shape (terms, words); see `multiply.conjunctions`."""
+    words = np.empty((len(terms), opened.shape[1]), dtype=WORD)
+    _joint_products(opened, own, joint, terms, subsets, first, words)
+    return words
+
+
+@compiled("void(uint64[:, ::1], int64[:, ::1], int64[::1], uint64[:, :, ::1])")
+def _joint_masks(masks: Words, terms: Starts, subsets: Starts, joint: Words) -> None:
+    for position in range(subsets.shape[0]):
+        subset = subsets[position]
+        for term in range(terms.shape[0]):
+            for word in range(masks.shape[1]):
+                product = ~np.uint64(0)
+                for factor in range(terms.shape[1]):
+                    if (subset >> factor) & 1:
+                        product &= masks[terms[term, factor], word]
+                joint[position, term, word] = product
+
+
+@compiled("void(uint64[:, ::1], uint64[:, ::1], uint64[:, :, ::1], int64[:, ::1], int64[::1], boolean, uint64[:, ::1])")
+def _joint_products(
+    opened: Words, own: Words, joint: Words, terms: Starts, subsets: Starts, first: bool, words: Words
+) -> None:
+    factors = terms.shape[1]
+    whole = (1 << factors) - 1
+    outside = np.empty(whole + 1, dtype=np.uint64)  # by set of factors, the AND of what is opened of them
+    for term in range(terms.shape[0]):
+        for word in range(words.shape[1]):
+            outside[0] = ~np.uint64(0)
+            for factor in range(factors):
+                plane = opened[terms[term, factor], word]
+                for subset in range(1 << factor):
+                    outside[subset | (1 << factor)] = outside[subset] & plane
+            total = outside[whole] if first else np.uint64(0)
+            for factor in range(factors):
+                total ^= own[terms[term, factor], word] & outside[whole ^ (1 << factor)]
+            for position in range(subsets.shape[0]):
+                total ^= joint[position, term, word] & outside[whole ^ subsets[position]]
+            words[term, word] = total

@@ -6,6 +6,8 @@ key overlap. Keys come from `secrets` or from HKDF [RFC5869] over a key that did
 [RFC5869]: https://www.rfc-editor.org/rfc/rfc5869
 """
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -45,5 +47,5 @@ class Stream:
 
     def words(self, *shape: int) -> Words:
         """The next words, as an array of the given shape."""
-        count = int(np.prod(shape, dtype=np.int64))
+        count = math.prod(shape)
         return self.octets(count * WORD.itemsize).view(WORD).reshape(shape)

@@ -16,6 +16,7 @@ and by the dealer; a session never gives a number out twice.
 from __future__ import annotations
 
 import contextlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -269,23 +270,22 @@ class OwnerSession(Session):
     def correlate(self, correlation: Correlation) -> Dealt:
         number = self.next_number()
         stream = self.streams(number)[self.me]
-        masks = [Mask(field.hold(self.holder, stream.words(*field.shape))) for field in correlation.masks]
         if corrected_owner(number, len(self.owners)) == self.me and correlation.derived:
-            sizes = [field.size for field in correlation.derived]
-            flat = self._receive_words(self.dealer, sum(sizes))
-            parts = np.split(flat, np.cumsum(sizes)[:-1])
+            drawn = split_words(stream.words(total_size(correlation.masks)), correlation.masks)
+            corrections = self._receive_words(self.dealer, total_size(correlation.derived))
+            drawn += split_words(corrections, correlation.derived)
         else:
-            parts = [stream.words(field.size) for field in correlation.derived]
-        derived = [
-            field.hold(self.holder, part.reshape(field.shape))
-            for field, part in zip(correlation.derived, parts, strict=True)
-        ]
+            fields = [*correlation.masks, *correlation.derived]
+            drawn = split_words(stream.words(total_size(fields)), fields)
+        count = len(correlation.masks)
+        masks = [Mask(f.hold(self.holder, w)) for f, w in zip(correlation.masks, drawn[:count], strict=True)]
+        derived = [f.hold(self.holder, w) for f, w in zip(correlation.derived, drawn[count:], strict=True)]
         return Dealt(cast("list[AnyMask]", masks), derived)
 
     def deal(self, receiver: int, make: Callable[[], Words], shape: Shape) -> Words | None:
         if receiver != self.me:
             return None
-        return self._receive_words(self.dealer, int(np.prod(shape, dtype=np.int64))).reshape(shape)
+        return self._receive_words(self.dealer, math.prod(shape)).reshape(shape)
 
     @contextlib.contextmanager
     def idle(self) -> Iterator[None]:
@@ -394,7 +394,7 @@ class OwnerSession(Session):
     def _share(self, domain: Domain, owner: int, words: Words | None, shape: Shape) -> Words:
         self.rounds += 1
         if owner != self.me:
-            size = int(np.prod(shape, dtype=np.int64))
+            size = math.prod(shape)
             return self._receive_words(self.owners[owner], size).reshape(shape)
         mine = np.ascontiguousarray(cast(Words, words)).reshape(shape)
         stream = Stream(self._input_key, self._inputs)
@@ -412,6 +412,20 @@ class OwnerSession(Session):
 
     def _receive_words(self, peer: str, size: int) -> Words:
         return self.transport.receive(peer, size * WORD.itemsize).view(WORD)
+
+
+def total_size(fields: Sequence[Field]) -> int:
+    """Words of all of some fields."""
+    return sum(field.size for field in fields)
+
+
+def split_words(flat: Words, fields: Sequence[Field]) -> list[Words]:
+    """Words that stand one after the other, as the arrays of some fields."""
+    parts, start = [], 0
+    for field in fields:
+        parts.append(flat[start : start + field.size].reshape(field.shape))
+        start += field.size
+    return parts
 
 
 def corrected_owner(number: int, owners: int) -> int:

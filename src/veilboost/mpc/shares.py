@@ -9,6 +9,7 @@ The dealer runs the same public program without shares: its arrays are *hollow*,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from secrets import token_bytes
 from typing import Any
@@ -89,7 +90,7 @@ class Shared:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -30,7 +30,7 @@ def limbs(session: Session, numerator: Shared) -> tuple[Shared, Shared]:
 
     0 <= upper <= 2^29 and |lower| <= 2^31: the truncation that makes the upper one rounds up or down.
     """
-    (upper,) = truncate(session, (numerator, LIMB_BITS))
+    (upper,) = truncate(session, (numerator, LIMB_BITS), either=True)  # the lower limb makes up for it
     return upper, numerator - upper * np.array(1 << LIMB_BITS, dtype=WORD)
 
 

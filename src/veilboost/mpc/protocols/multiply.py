@@ -5,12 +5,16 @@ docs/protocols/multiply.md; D. Beaver, "Efficient multiparty protocols using cir
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
+from veilboost.mpc import kernels
 from veilboost.mpc.correlations import Correlation, bits_field, ring_field
 from veilboost.mpc.ring import Words
 from veilboost.mpc.session import Session
@@ -118,49 +122,73 @@ def conjunctions(session: Session, planes: SharedBits, *terms: Terms) -> list[Sh
     3. A product of the x_i is the XOR, over all subsets of its factors, of the d_i outside times the masks' product
        inside.
     """
-    used, places = np.unique(np.concatenate([term.reshape(-1) for term in terms]), return_inverse=True)
-    cuts = np.cumsum([term.size for term in terms])[:-1]
-    local = [part.reshape(term.shape) for part, term in zip(np.split(places, cuts), terms, strict=True)]
-    subsets = [_subsets(len(term[0]), 2) for term in terms]
+    plan = _plan(tuple(term.shape for term in terms), b"".join(term.tobytes() for term in terms))
+    width = planes.shape[-1]
 
     def derive(masks: Words) -> list[Words]:
+        masks = np.ascontiguousarray(masks)
         return [
-            np.bitwise_and.reduce([masks[term[:, factor]] for factor in subset])
-            for term, chosen in zip(local, subsets, strict=True)
-            for subset in chosen
+            kernels.joint_masks(masks, term, subsets) for term, subsets in zip(plan.terms, plan.subsets, strict=True)
         ]
 
     dealt = session.correlate(
         Correlation(
             "conjunctions",
-            masks=[bits_field(planes.count, len(used))],
+            masks=[bits_field(planes.count, len(plan.used))],
             derived=[
-                bits_field(planes.count, len(term)) for term, chosen in zip(local, subsets, strict=True) for _ in chosen
+                bits_field(planes.count, len(subsets), len(term))
+                for term, subsets in zip(plan.terms, plan.subsets, strict=True)
             ],
             derive=derive,
         )
     )
     if session.dealing:
-        return [SharedBits(None, None, planes.count, (len(term), planes.shape[-1])) for term in local]
+        return [SharedBits(None, None, planes.count, (len(term), width)) for term in plan.terms]
     mask = dealt.bits_mask(0)
-    (opened,) = session.open_masked((planes[used], mask))
-    results, position = [], 0
-    for term, chosen in zip(local, subsets, strict=True):
-        d = [opened[term[:, factor]] for factor in range(len(term[0]))]
-        words = np.bitwise_and.reduce(d) if session.holder == 0 else np.zeros_like(d[0])
-        for factor in range(len(d)):
-            inside = mask.share.words[term[:, factor]]
-            words ^= np.bitwise_and.reduce([inside, *(d[i] for i in range(len(d)) if i != factor)])
-        for subset in chosen:
-            inside = dealt.bits(position).words
-            words ^= np.bitwise_and.reduce([inside, *(d[i] for i in range(len(d)) if i not in subset)])
-            position += 1
+    (opened,) = session.open_masked((planes[plan.used], mask))
+    own = np.ascontiguousarray(mask.share.words)
+    results = []
+    for position, (term, subsets) in enumerate(zip(plan.terms, plan.subsets, strict=True)):
+        joint = np.ascontiguousarray(dealt.bits(position).words)
+        words = kernels.joint_products(np.ascontiguousarray(opened), own, joint, term, subsets, session.holder == 0)
         results.append(SharedBits(session.holder, words, planes.count))
     return results
 
 
-def _subsets(factors: int, least: int) -> list[tuple[int, ...]]:
-    return [subset for size in range(least, factors + 1) for subset in combinations(range(factors), size)]
+@dataclass(frozen=True)
+class _Plan:
+    """What is public of some conjunctions, worked out once for all calls with the same terms.
+
+    Attributes
+    ----------
+    used
+        The planes that stand in any term.
+    terms
+        The terms, as positions among these.
+    subsets
+        Of each array of terms the sets of two factors and more, as numbers with a bit for each factor.
+    """
+
+    used: Terms
+    terms: list[Terms]
+    subsets: list[Terms]
+
+
+@lru_cache(maxsize=1024)
+def _plan(shapes: tuple[tuple[int, ...], ...], content: bytes) -> _Plan:
+    numbers = np.frombuffer(content, dtype=np.int64)
+    used, places = np.unique(numbers, return_inverse=True)
+    cuts = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
+    local = [
+        np.ascontiguousarray(part.reshape(shape), dtype=np.int64)
+        for part, shape in zip(np.split(places, cuts), shapes, strict=True)
+    ]
+    return _Plan(used, local, [_subsets(shape[1]) for shape in shapes])
+
+
+def _subsets(factors: int) -> Terms:
+    chosen = [subset for size in range(2, factors + 1) for subset in combinations(range(factors), size)]
+    return np.array([sum(1 << factor for factor in subset) for subset in chosen], dtype=np.int64)
 
 
 def _place(factors: Sequence[Shared], wanted: Shared) -> int:

@@ -20,7 +20,7 @@ from veilboost.mpc.shares import Shared, concatenate
 _OFFSET_BITS = 62
 
 
-def truncate(session: Session, *values: tuple[Shared, int]) -> list[Shared]:
+def truncate(session: Session, *values: tuple[Shared, int], either: bool = False) -> list[Shared]:
     """Divide each x by 2^bits, in one round; floor, or floor plus one with the probability that rounds without bias.
 
     In a session that is `exact`, always the floor, in five rounds, or seven for many elements (`_floors`).
@@ -29,6 +29,8 @@ def truncate(session: Session, *values: tuple[Shared, int]) -> list[Shared]:
     ----------
     values
         Pairs of a shared array with |x| < 2^62 and the public number of bits, 1 to 61.
+    either
+        Either rounding will do, in a session that is `exact` too.
 
     Notes
     -----
@@ -37,7 +39,7 @@ def truncate(session: Session, *values: tuple[Shared, int]) -> list[Shared]:
        set and c has not.
     3. (c >> bits) - (r >> bits) + wrapped 2^(64 - bits) - 2^(62 - bits) is x / 2^bits, rounded down or up.
     """
-    if session.exact:
+    if session.exact and not either:
         return _floors(session, *values)
     dealt = session.correlate(
         Correlation(
