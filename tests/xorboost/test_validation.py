@@ -8,10 +8,11 @@ from tests.training import EVERY_KIND, draw_table, train_on_shares
 from veilboost.errors import InputError
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared
+from veilboost.splitting.metrics import LEAST_VALIDATION_ROWS, best_round
 from veilboost.trees.parameters import Parameters, parameters_from
 from veilboost.xorboost.objectives.base import Objective
 from veilboost.xorboost.objectives.choose import objective_of
-from veilboost.xorboost.validation import LEAST_VALIDATION_ROWS, best_round, check_held_back, finish, metric_values
+from veilboost.xorboost.validation import check_held_back, finish, metric_values
 
 UNIT = 2.0**24
 

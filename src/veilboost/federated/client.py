@@ -8,7 +8,14 @@ from typing import Any
 from veilboost.errors import ProtocolError
 from veilboost.federated.counters import Counters
 from veilboost.federated.edges import EdgeSearch
-from veilboost.federated.forest import Forest, GrownTree, forest_from_json, levels_from_json, tree_from_json
+from veilboost.federated.forest import (
+    Forest,
+    GrownTree,
+    forest_from_json,
+    levels_from_json,
+    metrics_from_json,
+    tree_from_json,
+)
 from veilboost.federated.keys import ClientRing, Identity
 from veilboost.federated.local import LocalRows
 from veilboost.federated.messages import SUMS, Answer, Question
@@ -103,6 +110,7 @@ class Client:
             if not self._take_news(question):
                 return Answer({"behind": self._known()}).to_bytes()
             self.ledger = ledger_from_json(content.get("ledger"))
+            self.forest.metrics = metrics_from_json(content.get("metrics"), self.task)
             self.done = True
             return Answer({"trees": self._known()}).to_bytes()
         if not self._take_news(question):
@@ -134,7 +142,7 @@ class Client:
                 raise ProtocolError("the server sent a tree without leaves: is it on another version?")
             forest.trees[question.tree - 1 :] = [last]
             self._on_tree(question.tree)
-        if question.kind in ("level", "leaves", "done"):
+        if question.kind in ("level", "leaves", "loss", "done"):
             if self._known() != question.tree or forest.edges is None:
                 return False
             if question.kind == "level":
@@ -164,6 +172,8 @@ class Client:
             return self._local.label_sums(self._sized.protection)
         if self.forest.edges is None or question.kind not in SUMS:
             raise ProtocolError("the server asks for sums too early: is it on another version?")
+        if question.kind == "loss":
+            return self._local.loss_sums(self.forest, self._sized, question.tree)
         if question.kind == "leaves":
             if not self.task.leaf_sums:
                 raise ProtocolError("the server asks for sums of leaves, which this job does not have")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from veilboost.errors import ProtocolError
 from veilboost.federated.task import RATIO_BITS, FederatedTask
 from veilboost.mpc.protocols.sigmoid import FRACTION_BITS
+from veilboost.splitting.metrics import best_round
 from veilboost.tables.schema import Kind
 from veilboost.trees.category_sets import CategorySets
 from veilboost.trees.ensemble import Ensemble, Tree
@@ -96,17 +97,21 @@ class Forest:
         known, and where the base score is given.
     trees
         All but the last one complete.
+    metrics
+        The validation metric of every round, at the end of a training with early stopping.
     """
 
     edges: list[Float32] | None = None
     ratios: tuple[int, ...] = ()
     trees: list[GrownTree] = field(default_factory=list)
+    metrics: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
             "edges": None if self.edges is None else [[float(edge) for edge in edges] for edges in self.edges],
             "ratios": self.ratios,
             "trees": [tree.to_json() for tree in self.trees],
+            "metrics": self.metrics,
         }
 
     def to_bytes(self) -> bytes:
@@ -160,7 +165,12 @@ class Forest:
         if task.parameters.constrained:
             signs = task.parameters.signs(task.features)
             trees = [in_order(tree, signs) for tree in trees]
-        return Ensemble(task.features, task.parameters.objective, self.base_score(task), tuple(trees))
+        ensemble = Ensemble(task.features, task.parameters.objective, self.base_score(task), tuple(trees))
+        name, patience = task.parameters.eval_metric, task.parameters.early_stopping_rounds
+        if name is None or patience is None or not self.metrics:
+            return ensemble
+        best = best_round(self.metrics, patience)
+        return replace(ensemble.cut(best, self.metrics[best]), metrics={"validation": {name: self.metrics}})
 
     def _tree(self, task: FederatedTask, tree: GrownTree) -> Tree:
         splits = [split for level in tree.levels for split in level]
@@ -204,9 +214,21 @@ def forest_from_json(fields: Any, task: FederatedTask) -> Forest:
         ratios = tuple(int(ratio) for ratio in fields["ratios"])
         _require(len(ratios) in (0, task.label_columns))
         trees = [tree_from_json(tree, task) for tree in fields["trees"]]
+        metrics = metrics_from_json(fields.get("metrics"), task)
     except (KeyError, TypeError, ValueError, OverflowError):
         raise _unreadable() from None
-    return Forest(read, ratios, trees)
+    return Forest(read, ratios, trees, metrics)
+
+
+def metrics_from_json(entries: Any, task: FederatedTask) -> tuple[float, ...]:
+    """Metrics of rounds, none or one for each; ProtocolError where they do not fit the task."""
+    try:
+        metrics = tuple(float(entry) for entry in entries or ())
+    except (TypeError, ValueError):
+        raise _unreadable() from None
+    if len(metrics) not in (0, task.parameters.n_estimators):
+        raise _unreadable()
+    return metrics
 
 
 def tree_from_json(fields: Any, task: FederatedTask) -> GrownTree:

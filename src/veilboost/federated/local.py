@@ -14,11 +14,12 @@ from veilboost.federated.forest import Forest, GrownTree, Level, leaf_values
 from veilboost.federated.protection import Protection
 from veilboost.federated.questions import LABEL_BITS
 from veilboost.federated.task import FederatedTask, SizedTask
+from veilboost.federated.validation import losses
 from veilboost.mpc.ring import Words, to_ring
 from veilboost.splitting.units import LARGEST_MEAN
 from veilboost.tables.table import Table
 from veilboost.trees.objective import gradients, row_weights
-from veilboost.trees.sampling import draw_words, sample_rows
+from veilboost.trees.sampling import draw_words, sample_rows, validation_rows
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -87,6 +88,7 @@ class LocalRows:
     def label_sums(self, protection: Protection | None) -> Words:
         """Sums of labels times weights, then the sum of the weights, 24 fraction bits: shape (label columns + 1,).
 
+        Of the rows that are not held back.
         Labels and weights are in the unit of the job, weights `scale_pos_weight` included.
         """
         task, labels = self.task, self._labels
@@ -103,6 +105,7 @@ class LocalRows:
         else:
             columns = (labels[np.newaxis] - unit.middle) / unit.half_width
         scaled = np.rint(np.concatenate([columns * each, each[np.newaxis]]) * 2.0**LABEL_BITS)
+        scaled = scaled[:, ~validation_rows(self._sampling, self.rows)]
         sums = scaled.astype(np.int64).sum(axis=1)
         if protection is not None:
             parts = [sums[:-1], sums[-1:]] if task.largest_weight is not None else [sums[:-1]]
@@ -163,6 +166,18 @@ class LocalRows:
         if sized.protection is not None:
             sums = np.stack(sized.protection.clip("leaves", list(sums)))
         return sums.reshape(-1).view(np.uint64)
+
+    def loss_sums(self, forest: Forest, sized: SizedTask, trees: int) -> Words:
+        """Losses of the rows held back after so many trees, times their weights, and the weights: shape (2,)."""
+        self._follow(forest, sized, trees, [])
+        held_back = validation_rows(self._sampling, self.rows)
+        assert self._margins is not None
+        found = losses(self.task, self._margins[:, held_back], self._labels[held_back])
+        weights = np.ones(len(found))
+        if self._weights is not None and self.task.weight_range is not None:
+            weights = self._weights[held_back] / self.task.weight_range[1]
+        both = np.stack([found * weights, weights]) * 2.0**LABEL_BITS
+        return to_ring(np.rint(both).astype(np.int64).sum(axis=1))
 
     def _follow(self, forest: Forest, sized: SizedTask, tree: int, levels: list[Level]) -> tuple[Int64, Int64]:
         """Move rows to where they are below the given levels of a tree, through all earlier trees.

@@ -15,8 +15,8 @@ from veilboost.errors import ProtocolError
 
 #: What can be asked. "hello" opens an epoch, "trees" lets a client catch up, "done" is the end; the others ask for
 #: sums, each exactly once in an epoch.
-KINDS = ("hello", "trees", "edges", "labels", "level", "leaves", "done")
-SUMS = ("edges", "labels", "level", "leaves")
+KINDS = ("hello", "trees", "edges", "labels", "level", "leaves", "loss", "done")
+SUMS = ("edges", "labels", "level", "leaves", "loss")
 
 #: No message of an honest participant is larger.
 LARGEST_MESSAGE = 1 << 31

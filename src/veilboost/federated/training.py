@@ -21,6 +21,7 @@ from veilboost.federated.messages import Question
 from veilboost.federated.questions import LABEL_BITS
 from veilboost.federated.random_tree import random_tree
 from veilboost.federated.task import RATIO_BITS, FederatedTask, SizedTask
+from veilboost.federated.validation import bounds_of_losses, publish_metrics
 from veilboost.mpc.protocols.divide import DIVISOR_BITS, divide
 from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.ring import to_ring
@@ -43,12 +44,15 @@ class Training:
         None at the dealer.
     forest
         What is known: of a training that is resumed the complete trees.
+    losses
+        With early stopping, shared sums of losses and weights of every complete round, shape (2,) each.
     """
 
     session: Session
     sized: SizedTask
     gatherer: Gatherer | None
     forest: Forest = field(default_factory=Forest)
+    losses: list[Shared] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._serial = 0
@@ -98,11 +102,19 @@ class Training:
             tree = self._grow_leaves(number) if self.task.leaf_sums else self._grow(number)
             self.forest.trees[number:] = [tree]
             if (number + 1) % parameters.outputs == 0:
+                if parameters.early_stopping_rounds is not None:
+                    session.phases.enter("validation")
+                    news, bounds = self._news(number + 1), bounds_of_losses(self.sized)
+                    self.losses.append(self._sum("loss", number + 1, news, 2, bounds))
                 session.phases.enter("checkpoint")
                 keep((number + 1) // parameters.outputs)
                 on_tree((number + 1) // parameters.outputs)
+        if self.losses:
+            session.phases.enter("validation")
+            self.forest.metrics = publish_metrics(session, self.sized, self.losses)
         if self.gatherer is not None:
-            content = {**self._news(parameters.n_trees), "ledger": [entry.to_dict() for entry in session.ledger]}
+            content = {**self._news(parameters.n_trees), "metrics": self.forest.metrics}
+            content["ledger"] = [entry.to_dict() for entry in session.ledger]
             self._asked(parameters.n_trees - 1)  # who has missed trees catches up
             question = self._question("done", parameters.n_trees, content=content)
             self.gatherer.finish(question, self.gatherer.alive)
@@ -276,10 +288,10 @@ class Training:
 
     def _news(self, tree: int, level: int = 0) -> dict[str, Any]:
         """What clients must know before they answer a question on a tree: the last one, or what comes before all."""
-        if level > 0:
+        if level > 0 or self.session.dealing:
             return {}
         if tree > 0:
-            return {"last": self.forest.trees[tree - 1].to_json()} if self.forest.trees else {}
+            return {"last": self.forest.trees[tree - 1].to_json()}
         known = self.forest.to_json()
         return {"edges": known["edges"], "ratios": known["ratios"], "rows": self.sized.rows}
 

@@ -48,10 +48,13 @@ from veilboost.jobs.sealed import Arrays
 from veilboost.jobs.spec import Job, load_job
 from veilboost.mpc.handshake import Meeting, dealer_session, greet, owner_session
 from veilboost.mpc.ledger import Disclosure
+from veilboost.mpc.shares import Shared
 from veilboost.mpc.transport.base import Transport
 from veilboost.mpc.transport.connect import connect, listen
 from veilboost.mpc.transport.tls import TlsTransport
+from veilboost.splitting.metrics import check_held_back
 from veilboost.tables.reading import Source
+from veilboost.trees.sampling import validation_rows
 from veilboost.trees.xgboost_json import save_model
 
 #: How long a client whose connection is lost may take to come back.
@@ -199,7 +202,9 @@ def run_aggregator(role: Role) -> Outcome:
             if sized.protection is not None:
                 outcome.privacy = {"epsilon": sized.protection.plan.epsilon, "statement": sized.protection.statement}
             training = Training(session, sized, gatherer, forest)
-            keep = partial(_keep, checkpoints, meeting.context, forest)
+            if checkpoints is not None and meeting.trees_done:
+                training.losses = checkpoints.load(meeting.trees_done, partial(_losses, session.holder))
+            keep = partial(_keep, checkpoints, meeting.context, training)
             training.run(meeting.trees_done, timed(role, outcome), keep)
         except BaseException as error:
             if isinstance(courier, DirectCourier):
@@ -234,7 +239,9 @@ def run_federated_dealer(role: Role) -> Outcome:
         session.phases.on_enter = role.on_phase
         sized = _hear_rows(transport, job, task)
         outcome.rows = sized.total
-        Training(session, sized, None).run(meeting.trees_done, timed(role, outcome))
+        done = meeting.trees_done
+        losses = [Shared(None, None, (2,))] * (done if job.parameters.early_stopping_rounds is not None else 0)
+        Training(session, sized, None, losses=losses).run(done, timed(role, outcome))
         role.on_phase("waiting for the aggregators")
         for aggregator in job.aggregator_names:
             hear_that_it_is_saved(transport, aggregator)
@@ -368,10 +375,20 @@ def _lost(role: Role, outcome: Outcome, client: str, reason: str) -> None:
     role.on_notice(reason)
 
 
-def _keep(checkpoints: Checkpoints | None, epoch: bytes, forest: Forest, number: int) -> None:
+def _keep(checkpoints: Checkpoints | None, epoch: bytes, training: Training, number: int) -> None:
     if checkpoints is not None:
+        arrays: Arrays = {"forest": np.frombuffer(training.forest.to_bytes(), dtype=np.uint8)}
+        if training.losses:
+            arrays["losses"] = np.stack([loss.words for loss in training.losses])
         with writing(checkpoints.directory):
-            checkpoints.keep(number, {"forest": np.frombuffer(forest.to_bytes(), dtype=np.uint8)}, epoch)
+            checkpoints.keep(number, arrays, epoch)
+
+
+def _losses(holder: int | None, arrays: Arrays) -> list[Shared]:
+    words = arrays.get("losses", np.zeros((0, 2), dtype=np.uint64))
+    if words.dtype != np.uint64 or words.ndim != 2 or words.shape[1] != 2:
+        raise ValueError
+    return [Shared(holder, row) for row in words]
 
 
 def _from_arrays(arrays: Arrays, task: FederatedTask) -> Forest:
@@ -385,6 +402,9 @@ def _enough_rows(sized: SizedTask) -> SizedTask:
     """Refuse, at all aggregators alike, what the numbers of rows make impossible."""
     if sized.total < LEAST_ROWS:
         raise InputError(f"{sized.total} rows are too few to train on: a training needs at least {LEAST_ROWS} in all")
+    if sized.task.parameters.validation_fraction is not None:
+        held_back = sum(int(validation_rows(sized.task.parameters, rows).sum()) for rows in sized.rows.values())
+        check_held_back(sized.task.parameters, held_back, sized.total)
     sized.scales  # noqa: B018  raises where there are too many, or noise is too large
     return sized
 

@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -85,15 +85,12 @@ def run_local_nvflare(
             place(job, job_file.resolve(), data, certificates.resolve(), work) as command,
             running(job, roles, job_file, {}, certificates, out, resume=resume, engine=NVFLARE) as (children, events),
         ):
-            courier = start(COURIER, command, events)
-            children.append(courier)
-            try:
-                outcomes = following.follow(children, events)
-            finally:
-                _kill(_descendants([courier.process.pid]))
+            children.append(start(COURIER, command, events))
+            outcomes = following.follow(children, events)
     except ParticipantError as error:
         raise _explained(job, out, error) from None
     finally:
+        _kill_workers(work)
         for name in job.party_names:
             _table(out, name).unlink(missing_ok=True)
     for name, note in failures(job, out).items():
@@ -123,12 +120,9 @@ def _deployment(
             started.append(_start("server" if name == _SERVER else "client", work / name))
         yield _command("submit", str(work / USER), str(job_file), str(work / "job"), str(work.parent / COURIER / DONE))
     finally:
-        # The processes of the job have sessions of their own, and would go on until they miss their parents.
-        below = _descendants([process.pid for process in started])
         for process in started:
             process.kill()
             process.wait()
-        _kill(below)
 
 
 @contextlib.contextmanager
@@ -189,23 +183,17 @@ def _start(kind: str, kit: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def _descendants(ancestors: Collection[int]) -> list[int]:
-    """Processes that these processes have started, and those in turn, as far as the kernel tells."""
-    parents: dict[int, int] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            # The name, in round brackets, may hold anything.
-            parents[int(stat.parent.name)] = int(stat.read_text(errors="replace").rpartition(")")[2].split()[1])
-    found = set(ancestors)
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return sorted(found - set(ancestors))
+def _kill_workers(work: Path) -> None:
+    """End the processes that NVFlare has started for jobs of this run.
 
-
-def _kill(processes: Iterable[int]) -> None:
-    for process in processes:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+    They have sessions of their own, and would go on for a while when their parents are gone.
+    """
+    for found in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = found.read_bytes().split(b"\0")
+            ours = any(word.startswith(os.fsencode(f"{work}/")) for word in words)
+            if ours and any(word.startswith(b"nvflare.private.") for word in words):
+                os.kill(int(found.parent.name), signal.SIGKILL)
 
 
 class _Watch:

@@ -15,6 +15,7 @@ from veilboost.mpc.ring import Words, unpack_bits
 from veilboost.mpc.session import Session, receive_disclosed
 from veilboost.mpc.shares import Shared, SharedBits, stack, stack_bits
 from veilboost.mpc.transport.base import Transport
+from veilboost.splitting.metrics import best_round
 from veilboost.splitting.space import FIRST_CATEGORY_BIT
 from veilboost.trees.category_sets import CategorySets
 from veilboost.trees.ensemble import Ensemble, Tree
@@ -23,7 +24,7 @@ from veilboost.trees.objective import BaseScore
 from veilboost.xorboost.candidates import CandidateSpace
 from veilboost.xorboost.forest import SharedForest
 from veilboost.xorboost.task import TrainingTask
-from veilboost.xorboost.validation import best_round, metric_values
+from veilboost.xorboost.validation import metric_values
 
 _WHY = "the trained model, revealed to the analyst only"
 _WHY_METRICS = (

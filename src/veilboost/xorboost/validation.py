@@ -7,12 +7,10 @@ All rounds are trained, so that no owner learns where training would have stoppe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from veilboost.errors import InputError
 from veilboost.mpc.fixed_point import decode
 from veilboost.mpc.protocols.divide import divide
 from veilboost.mpc.protocols.multiply import multiply
@@ -21,6 +19,7 @@ from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.ring import Words, to_ring
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared
+from veilboost.splitting import metrics
 from veilboost.trees.parameters import Parameters
 from veilboost.trees.sampling import validation_rows
 from veilboost.xorboost.objectives.base import Objective, round_off
@@ -34,25 +33,9 @@ _INVERSE_BITS = 18
 _QUOTIENT_BITS = 26
 
 
-#: A metric over fewer rows would tell too much of each of them.
-LEAST_VALIDATION_ROWS = 50
-
-
 def check_held_back(parameters: Parameters, rows: int) -> None:
-    """Refuse early stopping that would hold back fewer than `LEAST_VALIDATION_ROWS` of so many rows.
-
-    Raises
-    ------
-    InputError
-        At all participants alike: the number is public.
-    """
-    count = int(validation_rows(parameters, rows).sum())
-    if parameters.early_stopping_rounds is not None and count < LEAST_VALIDATION_ROWS:
-        raise InputError(
-            f"early stopping would hold back {count} of {rows} rows, and its metric needs at least "
-            f"{LEAST_VALIDATION_ROWS}: give a larger validation_fraction or more rows, or leave early_stopping_rounds "
-            "out"
-        )
+    """Refuse early stopping that would hold back too few of so many rows; see `splitting.metrics.check_held_back`."""
+    metrics.check_held_back(parameters, int(validation_rows(parameters, rows).sum()), rows)
 
 
 def sum_of_losses(
@@ -108,17 +91,3 @@ def _inverse(rows: int) -> tuple[int, int]:
     """1 / rows in fixed point: the nearest whole number, at least 1, and its fraction bits."""
     bits = max(_INVERSE_BITS, rows.bit_length())
     return round((1 << bits) / rows), bits
-
-
-def best_round(metric: Sequence[float], patience: int) -> int:
-    """The round, counted from 0, whose model XGBoost's early stopping returns; smaller metrics are better.
-
-    Training would stop after `patience` rounds without a smaller metric than the smallest one so far.
-    """
-    best = 0
-    for number in range(1, len(metric)):
-        if metric[number] < metric[best]:
-            best = number
-        elif number - best >= patience:
-            break
-    return best

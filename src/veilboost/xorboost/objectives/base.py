@@ -23,6 +23,7 @@ from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.ring import Words, to_ring
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, concatenate
+from veilboost.splitting.metrics import metric_bits_of, metric_of
 from veilboost.splitting.scales import Scales
 from veilboost.splitting.units import scales_of, unit_of
 from veilboost.trees.objective import LEAST_PRIOR, BaseScore, to_margin
@@ -35,14 +36,6 @@ _LARGEST_SUM = 0.98 * 2.0**30
 
 #: Products of a weight and a value with more fraction bits than this would leave the ring's range.
 _MOST_BITS = 30
-
-
-#: Fraction bits of a disclosed average loss: 0.0001 of logloss or of the part of wrong rows.
-METRIC_BITS = 13
-
-#: The same of squared errors, in units of the squared range of labels: of a root mean squared error of a tenth of the
-#: range, a hundred-thousandth of the range.
-SQUARE_METRIC_BITS = 20
 
 
 class Objective(ABC):
@@ -95,11 +88,11 @@ class Objective(ABC):
     @property
     def metric_bits(self) -> int:
         """Fraction bits of the averages of `losses` that are disclosed, at most 20."""
-        return SQUARE_METRIC_BITS if self.parameters.eval_metric == "rmse" else METRIC_BITS
+        return metric_bits_of(self.parameters, self.label_range)
 
-    @abstractmethod
     def metric(self, average: Float64) -> Float64:
         """The metric from revealed averages of `losses`."""
+        return metric_of(self.parameters, self.unit, self.label_range, average)
 
     def to_base_score(self, margins: Float64) -> BaseScore:
         """The model file's base score of revealed first margins, shape (outputs,)."""

@@ -65,8 +65,5 @@ class Logistic(Objective):
         (of_ones,) = truncate(session, (product, FRACTION_BITS))
         return softplus(session, margin - of_ones * to_ring(2))
 
-    def metric(self, average: Float64) -> Float64:
-        return np.sqrt(np.maximum(average, 0.0)) if self.parameters.eval_metric == "rmse" else average
-
     def _prediction(self, margin: float) -> float:
         return float(to_prediction("binary:logistic", np.array([margin]))[0])

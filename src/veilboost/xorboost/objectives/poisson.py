@@ -20,7 +20,6 @@ from veilboost.mpc.shares import Shared
 from veilboost.splitting.units import LARGEST_MEAN, poisson_factor
 from veilboost.trees.parameters import Parameters
 from veilboost.xorboost.objectives.base import (
-    SQUARE_METRIC_BITS,
     Float64,
     Objective,
     logarithms_of_parts,
@@ -78,19 +77,6 @@ class Poisson(Objective):
         (product,) = multiply(session, (labels[0], margins[0] + encode(self.unit.middle, FRACTION_BITS)))
         (log_power,) = truncate(session, (product, FRACTION_BITS))
         return mean - log_power + labels[1]
-
-    @property
-    def metric_bits(self) -> int:
-        """Of poisson-nloglik the same part of 1 as of other losses, or 2^-20 of the unit where that is more."""
-        bits = super().metric_bits
-        if self.parameters.eval_metric == "rmse":
-            return bits
-        return min(SQUARE_METRIC_BITS, max(0, bits + round(math.log2(self.high))))
-
-    def metric(self, average: Float64) -> Float64:
-        if self.parameters.eval_metric == "rmse":
-            return np.sqrt(np.maximum(average, 0.0)) * self.high
-        return average * self.high
 
     def _prediction(self, margin: float) -> float:
         return math.exp(margin)

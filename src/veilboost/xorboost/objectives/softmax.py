@@ -47,8 +47,5 @@ class Softmax(Objective):
         (own,) = truncate(session, (product.sum(axis=0), FRACTION_BITS))
         return log_sum_exp(session, margins.transpose()) - own
 
-    def metric(self, average: Float64) -> Float64:
-        return average
-
     def to_base_score(self, margins: Float64) -> BaseScore:
         return tuple(float(margin) for margin in margins)

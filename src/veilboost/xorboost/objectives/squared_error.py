@@ -14,7 +14,6 @@ from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared
 from veilboost.splitting.scales import Scales
 from veilboost.xorboost.objectives.base import (
-    SQUARE_METRIC_BITS,
     Float64,
     Objective,
     round_off,
@@ -62,13 +61,6 @@ class SquaredError(Objective):
     def losses(self, session: Session, margins: Shared, labels: Shared) -> Shared:
         """(m - y)^2."""
         return square(session, margins[0] - labels[0])
-
-    @property
-    def metric_bits(self) -> int:
-        return SQUARE_METRIC_BITS - 2  # the unit is half of the range
-
-    def metric(self, average: Float64) -> Float64:
-        return np.sqrt(np.maximum(average, 0.0)) * self.unit.half_width
 
     def _prediction(self, margin: float) -> float:
         return margin
