@@ -6,7 +6,7 @@ docs/protocols/federated.md. All of them run this same program; the dealer witho
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,12 +101,23 @@ class Training:
                 session.phases.enter("checkpoint")
                 keep((number + 1) // parameters.outputs)
                 on_tree((number + 1) // parameters.outputs)
-        if self.gatherer is not None:
-            content = {**self._news(parameters.n_trees), "ledger": [entry.to_dict() for entry in session.ledger]}
-            self._asked(parameters.n_trees - 1)  # who has missed trees catches up
-            question = self._question("done", parameters.n_trees, content=content)
-            self.gatherer.finish(question, self.gatherer.alive)
+        self._finish(self.gatherer)
         return self.forest
+
+    def _finish(self, gatherer: Gatherer | None) -> None:
+        """Tell the clients that the training is over; who does not answer does not have the whole model."""
+        if gatherer is None:
+            return
+        trees = self.task.parameters.n_trees
+        content = {**self._news(trees), "ledger": [entry.to_dict() for entry in self.session.ledger]}
+        clients = self._asked(trees)
+        gatherer.behind.clear()  # who has not caught up now is not waited for again
+        gatherer.tell(self._question("done", trees, content=content), clients)
+        late = [client for client in gatherer.alive if client in gatherer.behind]
+        if late:  # they have missed the last trees, catch up and are told again
+            caught_up = [client for client in self._asked(trees) if client in late]
+            gatherer.tell(self._question("done", trees, content=content), caught_up)
+        gatherer.finish()
 
     def _find_edges(self) -> None:
         """Cuts of the numeric columns: `STEPS` questions."""
@@ -117,7 +128,7 @@ class Training:
             content = {**search.to_json(), "rows": self.sized.rows}
             size = columns * cuts + (len(counted) if search.step == 0 else 0)
             bounds = {client: rows * size for client, rows in self.sized.rows.items()}
-            counts = self._sum("edges", 0, content, size, bounds)
+            counts = self._sum("edges", 0, content, size, bounds, search.step)
             if self._noise is not None:
                 noise = [self._noise("edges", columns * cuts)[0]]
                 noise += [self._noise("present", len(counted))[0]] if size > columns * cuts else []
@@ -209,9 +220,11 @@ class Training:
         session.phases.enter("leaves")
         return GrownTree(grown.levels, leaves_of(session, self.sized, sums.reshape(vectors, leaves)))
 
-    def _sum(self, kind: str, tree: int, content: Mapping[str, Any], size: int, bounds: Mapping[str, int]) -> Shared:
+    def _sum(
+        self, kind: str, tree: int, content: Mapping[str, Any], size: int, bounds: Mapping[str, int], level: int = 0
+    ) -> Shared:
         """Ask all clients that are up to date and add their answers."""
-        collected = self._collect(kind, tree, 0, content, self._asked(tree), size)
+        collected = self._collect(kind, tree, level, content, self._asked(tree), size)
         if collected is not None:
             self._cohort = collected.clients
         return self._add(kind, collected, size, bounds)
@@ -230,13 +243,7 @@ class Training:
             return None
         question = self._question(kind, tree, level, attempt, content)
         collected = self.gatherer.collect(question, clients, size)
-        least = self.task.min_clients
-        if len(collected.clients) < least:
-            missing = ", ".join(client for client in self.task.clients if client not in collected.clients)
-            raise ParticipantError(
-                f"only {len(collected.clients)} of the {len(self.task.clients)} clients are left, and min_clients is "
-                f"{least}: bring back {missing} and continue with --resume"
-            )
+        require_clients(self.task, collected.clients)
         return collected
 
     def _add(self, kind: str, collected: Collected | None, size: int, bounds: Mapping[str, int]) -> Shared:
@@ -285,3 +292,13 @@ class Training:
             client: math.ceil(columns * each * (math.sqrt(rows * self.sized.total) if squared else rows))
             for client, rows in self.sized.rows.items()
         }
+
+
+def require_clients(task: FederatedTask, clients: Collection[str]) -> None:
+    """Raise ParticipantError where fewer than `min_clients` take part."""
+    if len(clients) < task.min_clients:
+        missing = ", ".join(client for client in task.clients if client not in clients)
+        raise ParticipantError(
+            f"only {len(clients)} of the {len(task.clients)} clients are left, and min_clients is "
+            f"{task.min_clients}: bring back {missing} and continue with --resume"
+        )
