@@ -80,7 +80,7 @@ class Counters:
         try:
             entry = json.loads(self._path.read_text(encoding="ascii"))
             return [str(epoch) for epoch in entry["epochs"]]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise InputError(
                 f"{self._path}: is damaged, and says what this client has answered: move the folder away to begin anew"
             ) from None
