@@ -175,7 +175,9 @@ def test_the_disk_comes_before_the_answer(tmp_path: Path, monkeypatch: pytest.Mo
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        with pytest.raises(InputError, match=r"answered.json: cannot be written \(No space left on device\): make room"):
+        with pytest.raises(
+            InputError, match=r"answered.json: cannot be written \(No space left on device\): make room"
+        ):
             server.level(3, [[SPLIT], [SPLIT, SPLIT]])
     with pytest.raises(ProtocolError, match="a second time"):  # it has been taken, if not answered
         server.level(3, [[SPLIT], [SPLIT, SPLIT]])

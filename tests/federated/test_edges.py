@@ -32,7 +32,8 @@ def search_in_the_clear(ordered: np.ndarray, cuts: int) -> EdgeSearch:
     while not search.finished:
         counts = count_below(ordered, search.thresholds[0])
         search.advance(
-            (2 * bins * counts < (2 * number - 1) * n)[np.newaxis], (2 * bins * counts > (2 * number + 1) * n)[np.newaxis]
+            (2 * bins * counts < (2 * number - 1) * n)[np.newaxis],
+            (2 * bins * counts > (2 * number + 1) * n)[np.newaxis],
         )
     return search
 
@@ -50,7 +51,9 @@ def test_keys_have_the_order_of_numbers_and_lead_back(given: list[float]) -> Non
 
 @QUICK
 @given(st.lists(floats, min_size=1), st.lists(keys, min_size=1))
-@example([-LARGEST, LARGEST, 0.0], [0, 1, 0x007FFFFF, 0x00800000, 0x7FFFFFFF, 0x80000000, 0xFF7FFFFF, 0xFF800000, 2**32 - 1])
+@example(
+    [-LARGEST, LARGEST, 0.0], [0, 1, 0x007FFFFF, 0x00800000, 0x7FFFFFFF, 0x80000000, 0xFF7FFFFF, 0xFF800000, 2**32 - 1]
+)
 def test_a_cut_is_the_threshold(given: list[float], thresholds: list[int]) -> None:
     """x < cut exactly where the key of x is below, but for thresholds above all cells, whose cut is no more."""
     values, chosen = np.array(given, dtype=np.float32), np.array(thresholds, dtype=np.uint32)
