@@ -1,4 +1,4 @@
-"""Cuts: the order of float32 as whole numbers, the laws of the search, and the search on shares against the plain one."""
+"""Cuts: the order of float32 as whole numbers, the laws of the search, and the search on shares."""
 
 from typing import Any
 
