@@ -12,7 +12,8 @@ from tests.training import EVERY_KIND, draw_values
 from veilboost.federated.forest import Forest, GrownTree
 from veilboost.federated.local import LocalRows
 from veilboost.federated.privacy import Budget
-from veilboost.federated.task import FederatedTask, SizedTask
+from veilboost.federated.questions import LABEL_BITS
+from veilboost.federated.task import RATIO_BITS, FederatedTask, SizedTask
 from veilboost.mpc.protocols.sigmoid import FRACTION_BITS
 from veilboost.tables.schema import Feature, Kind
 from veilboost.trees.parameters import Parameters
@@ -56,13 +57,13 @@ def roots(sized: SizedTask, values: np.ndarray, labels: np.ndarray) -> Iterator[
     ],
 )
 def test_columns_that_clients_sum(sampling: dict[str, float], counted: int) -> None:
-    """As many are counted in the sensitivity as have anything but zeros in an answer, and nodes are made up of these."""
+    """The sensitivity counts as many as have anything but zeros in an answer, and nodes are made up of these."""
     sized, rng = sampled(**sampling), np.random.default_rng(1)
     assert sized.protection is not None
     question = sized.protection.plan.of("level").sensitivity
     alone = sampled(colsample_bytree=0.1).protection
     assert alone is not None
-    each = alone.plan.of("level").sensitivity.squared / 4.0 ** alone.bounds.gradient_bits
+    each = alone.plan.of("level").sensitivity.squared / 4.0**alone.bounds.gradient_bits
     assert question.squared / 4.0**sized.protection.bounds.gradient_bits == counted * each
     values = draw_values(EVERY_KIND, ROWS, rng)
     used = []
@@ -163,6 +164,47 @@ def test_leaf_weights_of_equal_data_differ_with_a_budget_only() -> None:
     np.testing.assert_allclose(without[0], exact, rtol=1e-3)
     noisy, _, _ = two_leaves(2, 3)
     assert len(np.unique(noisy)) == noisy.size
+
+
+@pytest.mark.parametrize("leaf_sums", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_all_aggregators_add_noise_to_every_question(leaf_sums: bool) -> None:
+    """Many classes are many numbers of one training: the noise of labels, and of leaves or levels, in what it tells.
+
+    The variance is that of four aggregators, not that of one: of 63 numbers it is below half of what it should be with
+    a probability of 1e-4, and above twice of what one alone would make with 2e-5.
+    """
+    classes, rows, aggregators = 63, 400, 4
+    bounds = (1.9, 8.0)
+    values = np.array([[0], [1]] * (rows // 2), dtype=np.float32)
+    labels = (np.arange(rows) // 2 % classes).astype(float)
+    counts = np.array([np.bincount(labels[values[:, 0] == side].astype(int), minlength=classes) for side in (0, 1)])
+    given = {"objective": "multi:softprob", "num_class": classes, "n_estimators": 1, "max_depth": 1}
+    parameters = Parameters(**given, reg_lambda=5000.0, min_child_weight=0.0, reveal_gain=True)
+    task = task_of(
+        FLAGS[:1], parameters, 2, leaf_sums=leaf_sums, aggregators=aggregators, privacy=Budget("row", 20.0, 1e-3)
+    )
+    tables = [table_of(FLAGS[:1], values[part], labels[part]) for part in (slice(0, 100), slice(100, None))]
+    forest = train_federated(task, tables, aggregators=aggregators).forests[0]
+    protection = task.with_rows({"client0": 100, "client1": 300}).protection
+    assert protection is not None
+    plan, scales = protection.plan, protection.scales
+
+    sigma = sqrt(plan.of("labels").variance("labels")) / 2**LABEL_BITS
+    ratios = np.array(forest.ratios) / 2**RATIO_BITS * rows
+    assert bounds[0] < (((ratios - counts.sum(axis=0)) / sigma) ** 2).mean() < bounds[1]
+
+    # Of equal rows, gradients and hessians are those of the base score.
+    margins = forest.base_margins(task)
+    p = np.exp(margins - margins.max()) / np.exp(margins - margins.max()).sum()
+    if leaf_sums:
+        weights = [implied_sums(tree.weights or (), parameters, 5000.0, 0.0) for tree in forest.trees]
+        noise = np.array(weights).T - (rows / 2 * p - counts)
+        sigma = sqrt(plan.of("leaves").variance("gradient")) / 2**scales.gradient_bits
+    else:  # the hessian sum of a root: two bins
+        covers = np.array([tree.covers[0] for tree in forest.trees])
+        noise = covers / task.unit.hessian - rows * 2 * p * (1 - p) / task.unit.hessian
+        sigma = sqrt(2 * plan.of("level").variance("hessian")) / 2**scales.hessian_bits
+    assert bounds[0] < ((noise / sigma) ** 2).mean() < bounds[1]
 
 
 @pytest.mark.slow
