@@ -198,7 +198,8 @@ class SizedTask:
         parameters, count = self.task.parameters, len(self.task.features)
         if parameters.colsample_bynode != 1:
             return np.ones(count, dtype=np.bool_)
-        return sample_features(parameters, tree, level, count)[0]
+        permitted: npt.NDArray[np.bool_] = sample_features(parameters, tree, level, count)[0]
+        return permitted
 
     @cached_property
     def _scales(self) -> Scales:
