@@ -3,9 +3,9 @@
 docs/protocols/federated.md. A float32 is mapped to a uint32 of the same order, and the search for a cut goes down the
 bits of that number: 32 steps, in each of which the clients count their cells below a threshold, and all that comes out
 is whether the sum lies below, within or above the range of ranks that the cut may have. A cut is the first threshold,
-and so the one with the fewest bits, whose rank is within half a bin of the quantile. Where many equal cells straddle
-the quantile there is none such, and the cut lies just above their value. What comes out at each step follows from the
-cut where the search ends, so that the cuts are all that is disclosed.
+and so the one with the fewest bits, whose rank is within half a bin and five rows of the quantile. Where many equal
+cells straddle the quantile there is none such, and the cut lies just above their value. What comes out at each step
+follows from the cut where the search ends, so that the cuts are all that is disclosed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ from veilboost.errors import ProtocolError
 from veilboost.mpc.protocols.compare import negative_planes
 from veilboost.mpc.ring import to_ring, unpack_bits
 from veilboost.mpc.session import Session
-from veilboost.mpc.shares import Shared, stack
+from veilboost.mpc.shares import Shared, stack, stack_bits
+from veilboost.splitting.search import pick_bits
 from veilboost.tables.binning import ABOVE_ALL
 
 Keys = npt.NDArray[np.uint32]
 Float32 = npt.NDArray[np.float32]
 
 STEPS = 32
+
+#: So many rows more may lie between a quantile and its cut: of few rows the cuts tell no single cell.
+SLACK = 5
 
 #: The entry in the ledger.
 EDGES = "edges of every numeric column"
@@ -77,7 +81,7 @@ class EdgeSearch:
 
     @property
     def thresholds(self) -> Keys:
-        """Where to count next, shape (columns, cuts); those that are found are counted again."""
+        """Where to count next, shape (columns, cuts); of cuts that are found, these."""
         return np.where(self.found, self.low, self.low | np.uint32(1 << (STEPS - 1 - self.step)))
 
     @property
@@ -151,23 +155,30 @@ def decide(session: Session, counts: Shared, present: Shared, search: EdgeSearch
 
     Notes
     -----
-    The rank of cut k of K = cuts + 1 bins may be (k - 1/2) n / K to (k + 1/2) n / K: below if 2 K count < (2 k - 1) n,
-    above if 2 K count > (2 k + 1) n. One comparison each; the bits are published.
+    The rank of cut k of K = cuts + 1 bins may be (k - 1/2) n / K - 5 to (k + 1/2) n / K + 5: below if
+    2 K (count + 5) < (2 k - 1) n, above if 2 K (count - 5) > (2 k + 1) n. One comparison each; the bits of cuts that
+    are not found yet are published.
     """
     columns, cuts = search.columns, search.cuts
     bins, number = cuts + 1, np.arange(1, cuts + 1)
     doubled = counts * to_ring(2 * bins)
     all_cells = present.reshape(columns, 1).broadcast_to((columns, cuts))
-    too_low = doubled - all_cells * to_ring(2 * number - 1)
-    too_high = all_cells * to_ring(2 * number + 1) - doubled
+    slack = to_ring(2 * bins * SLACK)
+    too_low = doubled - all_cells * to_ring(2 * number - 1) + slack
+    too_high = all_cells * to_ring(2 * number + 1) - doubled + slack
     planes = negative_planes(session, stack([too_low, too_high]).reshape(2, columns * cuts))
     if search.step == 0:
         session.note(
             EDGES, "clients bin by them; what each step of the search tells follows from them", (columns, cuts)
         )
-    words = session.publish(planes, EDGES)
-    if words is None:
+    if session.dealing:
         search.step += 1
         return
-    below, above = unpack_bits(words, planes.count).astype(np.bool_).reshape(2, columns, cuts)
-    search.advance(below, above)
+    searching = np.flatnonzero(~search.found)
+    outcome = np.zeros((2, columns * cuts), dtype=np.bool_)
+    if len(searching):
+        bits = stack_bits([pick_bits(planes[side], searching) for side in range(2)])
+        words = session.publish(bits, EDGES)
+        assert words is not None
+        outcome[:, searching] = unpack_bits(words, bits.count).astype(np.bool_)
+    search.advance(*outcome.reshape(2, columns, cuts))
