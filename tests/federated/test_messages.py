@@ -212,7 +212,7 @@ def test_nonsense_instead_of_parts_of_a_model(value: Any) -> None:
             read(value, TASK)
         except ProtocolError:
             continue
-        assert read is levels_from_json and len(value) == 0
+        assert read is levels_from_json and value in ([], {}, "", [[None]])
     for data in (json.dumps(value).encode(), b"[" * 100_000, b"\xff"):
         with pytest.raises(ProtocolError):
             Forest.from_bytes(data, TASK)

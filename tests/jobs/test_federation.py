@@ -13,7 +13,7 @@ import pytest
 from tests.processes.support import FEATURES, LABEL, Case, draw_rows, free_ports
 
 from veilboost import FederatedClassifier, FederatedRegressor
-from veilboost.errors import InputError, ParticipantError
+from veilboost.errors import InputError, ParticipantError, PeerLost
 from veilboost.jobs.certificates import write_certificates
 from veilboost.jobs.entries import DEALER
 from veilboost.jobs.federation import run_aggregator, run_client, run_federated_analyst, run_federated_dealer
@@ -74,12 +74,22 @@ def federated_case(
     return Case(folder, path, tables, pl.concat(list(tables.values())))
 
 
-def run_threads(case: Case, out: Path, *, resume: bool = False, absent: Sequence[str] = ()) -> dict[str, Outcome]:
-    """Every role of a job as a thread, over TLS; raises the cause if one fails."""
+def run_threads(
+    case: Case, out: Path, *, resume: bool = False, absent: Sequence[str] = (), stop: int | None = None
+) -> dict[str, Outcome]:
+    """Every role of a job as a thread, over TLS; raises the cause if one fails.
+
+    The last aggregator gives up after `stop` trees. Aggregators alone are told to resume.
+    """
     job, certificates = case.job, case.certificates
 
     def run(name: str) -> Outcome:
-        role = Role(job, name, certificates, out, 4.0 if absent else 30.0, resume=resume)
+        def on_tree(number: int) -> None:
+            if number == stop and name == AGGREGATORS[-1]:
+                raise InputError("stopped")
+
+        wait = 4.0 if absent else 30.0
+        role = Role(job, name, certificates, out, wait, on_tree, resume and name in AGGREGATORS)
         if name == DEALER:
             return run_federated_dealer(role)
         if name in AGGREGATORS:
@@ -89,8 +99,9 @@ def run_threads(case: Case, out: Path, *, resume: bool = False, absent: Sequence
     names = [name for name in job.roles if name != "courier" and name not in absent]
     with ThreadPoolExecutor(len(names)) as pool:
         running = {name: pool.submit(run, name) for name in names}
-    for future in running.values():
-        future.result()
+    errors = {name: error for name, future in running.items() if (error := future.exception()) is not None}
+    for error in sorted(errors.values(), key=lambda error: isinstance(error, PeerLost)):
+        raise error
     return {name: future.result() for name, future in running.items()}
 
 
@@ -201,6 +212,24 @@ def test_fewer_clients_than_are_needed(tmp_path: Path) -> None:
     with pytest.raises(ParticipantError) as caught:
         run_threads(case, tmp_path / "out", absent=["west"])
     assert "only 2 of the 3 clients are left, and min_clients is 3: bring back west" in str(caught.value)
+
+
+def test_resuming_gives_the_model_of_an_undisturbed_training(tmp_path: Path) -> None:
+    """The ledger was on disk before anything was disclosed, and says what both starts have disclosed."""
+    case = federated_case(tmp_path, features=FLAGS, n_estimators=3)
+    out, undisturbed = tmp_path / "out", tmp_path / "undisturbed"
+    with pytest.raises(InputError, match="stopped"):
+        run_threads(case, out, stop=2)
+    assert not list(out.rglob("model.json"))
+    for name in AGGREGATORS:
+        ledger = json.loads((out / name / "ledger.json").read_text())
+        assert [entry["value"] for entry in ledger] == LEDGER[1:]
+    run_threads(case, out, resume=True)
+    run_threads(case, undisturbed)
+    assert (out / "model.json").read_bytes() == (undisturbed / "model.json").read_bytes()
+    for name in AGGREGATORS:
+        ledger = json.loads((out / name / "ledger.json").read_text())
+        assert [entry["value"] for entry in ledger] == [*LEDGER[1:], *LEDGER[2:]]
 
 
 def test_a_budget_is_in_the_report_and_cannot_be_used_twice(tmp_path: Path) -> None:
