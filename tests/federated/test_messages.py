@@ -1,5 +1,6 @@
 """Whatever arrives, what comes of it is a message or an error of this package; what is sent arrives as it was."""
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -211,7 +212,7 @@ def test_nonsense_instead_of_parts_of_a_model(value: Any) -> None:
             read(value, TASK)
         except ProtocolError:
             continue
-        assert read is levels_from_json and len(value) == 0
+        assert read is levels_from_json and value in ([], {}, "", [[None]])
     for data in (json.dumps(value).encode(), b"[" * 100_000, b"\xff"):
         with pytest.raises(ProtocolError):
             Forest.from_bytes(data, TASK)
@@ -224,10 +225,8 @@ def test_nonsense_instead_of_parts_of_a_model(value: Any) -> None:
 def test_ledgers(value: Any) -> None:
     entry = Disclosure("everyone", "x", "y", (2, 3), 4)
     assert ledger_from_json([entry.to_dict()]) == [entry]
-    try:
+    with contextlib.suppress(ProtocolError):
         assert all(isinstance(one, Disclosure) for one in ledger_from_json(value))
-    except ProtocolError:
-        pass
 
 
 def pair() -> tuple[Transport, Transport]:

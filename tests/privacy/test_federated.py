@@ -265,7 +265,7 @@ def test_no_stream_is_expanded_twice(used: list[tuple[bytes, int]], monkeypatch:
 
     with pytest.raises(ParticipantError):
         train_federated(replace(task, min_clients=3), tables, meddle=lost, clients=clients, keep=keep)
-    trained = train_federated(task, tables, forest=Forest.from_bytes(kept[-1], task), clients=clients, meddle=lost)
+    train_federated(task, tables, forest=Forest.from_bytes(kept[-1], task), clients=clients, meddle=lost)
     assert lost.attempts[1, 1] == 1
     assert len(used) > 2 * 3 * 5
     assert len(set(used)) == len(used)
