@@ -87,7 +87,7 @@ def grow_tree(
     -----
     For every level:
 
-    1. The clients' sums (`histograms`); the nodes' own sums are those over the bins of the first column.
+    1. The clients' sums (`histograms`); the nodes' own sums are those over the bins of one column.
     2. What nodes are worth before they split, and their best splits (`find_splits`). The former is known from the level
        above, unless other clients have answered there: then it is computed anew (`open_nodes`). The dealer, who does
        not know, prepares for that on every level.
@@ -107,7 +107,7 @@ def grow_tree(
         session.phases.enter("sums of clients")
         histogram = histograms(level, grown)
         session.phases.enter("split search")
-        sums = histogram[: int(task.space.bin_starts[1])].sum(axis=0)
+        sums = histogram[sized.whole(number, level)].sum(axis=0)
         standing = _standing(session, sized, sums, alive, bounds, children, unchanged)
         permitted = sample_features(parameters, number, level, len(task.features))
         splits, partition = _search(session, sized, parameters, histogram, standing, permitted, signs)

@@ -123,7 +123,7 @@ class LocalRows:
         Returns
         -------
         Words
-            Shape (bins, vectors, nodes summed), flat.
+            Shape (bins, vectors, nodes summed), flat; 0 in columns that are not summed (`SizedTask.summed`).
         """
         grown = forest.trees[tree]
         gradient, hessian = self._follow(forest, sized, tree, grown.levels)
@@ -135,11 +135,12 @@ class LocalRows:
         rows = np.flatnonzero(chosen).astype(np.int32)
         nodes = self._nodes[rows] if every else self._nodes[rows] >> 1
         count = 2**level if every else 2**level // 2
-        sums = np.empty((space.n_bins, vectors, count), dtype=np.int64)
+        sums = np.zeros((space.n_bins, vectors, count), dtype=np.int64)
         # Gradient and hessian in one word: sums of both stay within 2^30, so one addition serves both.
         words = [(gradient[rows] << _HALF) + hessian[rows], *([np.ones(len(rows), dtype=np.int64)] * (vectors - 2))]
         assert self._bins is not None
-        for feature, bins in enumerate(self._bins):
+        for feature in np.flatnonzero(sized.summed(tree, level)).tolist():
+            bins = self._bins[feature]
             part = slice(int(space.bin_starts[feature]), int(space.bin_starts[feature + 1]))
             for number, word in enumerate(words):
                 found = np.zeros((count, part.stop - part.start), dtype=np.int64)

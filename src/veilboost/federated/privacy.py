@@ -28,6 +28,7 @@ depend on earlier answers.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from math import ceil, isqrt, log, sqrt
 from types import ModuleType
 from typing import Final
@@ -203,25 +204,9 @@ def plan_noise(budget: Budget, shape: Shape, bounds: RowBounds) -> NoisePlan:
         `clip_rows` does not fit the unit.
     """
     asked = sensitivities(shape, bounds, budget.unit, budget.clip_rows)
-    accounting = _accounting()
-    single = float(accounting.get_sigma_gaussian(budget.epsilon, budget.delta))
-    whole = sum(PARTS[question.kind] for question in asked)
-    margin = 1e-6
-    while True:
-        # dp-accounting rounds privacy losses up, by about 1e-7 of epsilon: the first or second turn succeeds.
-        multipliers = [
-            single * (1 + margin) * sqrt(question.times * whole / PARTS[question.kind]) for question in asked
-        ]
-        epsilon = composed_epsilon(
-            [(multiplier, question.times) for multiplier, question in zip(multipliers, asked, strict=True)],
-            budget.delta,
-            _INTERVAL * max(1.0, budget.epsilon),
-        )
-        if epsilon <= budget.epsilon:
-            break
-        if margin > 0.1:
-            raise InputError(f"privacy: no noise was found for epsilon = {budget.epsilon:g}: give a larger epsilon")
-        margin *= 4
+    _accounting()
+    times = tuple((question.kind, question.times) for question in asked)
+    epsilon, multipliers = _multipliers(budget.epsilon, budget.delta, times)
     noises = tuple(
         Noise(
             question,
@@ -231,6 +216,26 @@ def plan_noise(budget: Budget, shape: Shape, bounds: RowBounds) -> NoisePlan:
         for question, multiplier in zip(asked, multipliers, strict=True)
     )
     return NoisePlan(budget, epsilon, noises)
+
+
+@cache  # a job asks for it with every number of fraction bits that it tries, and bits do not matter here
+def _multipliers(
+    allowed: float, delta: float, asked: tuple[tuple[Question, int], ...]
+) -> tuple[float, tuple[float, ...]]:
+    """Epsilon of the least noise multipliers, and these, for questions that are asked so many times."""
+    single = float(_accounting().get_sigma_gaussian(allowed, delta))
+    whole = sum(PARTS[kind] for kind, _ in asked)
+    margin = 1e-6
+    while True:
+        # dp-accounting rounds privacy losses up, by about 1e-7 of epsilon: the first or second turn succeeds.
+        multipliers = [single * (1 + margin) * sqrt(times * whole / PARTS[kind]) for kind, times in asked]
+        events = [(multiplier, times) for multiplier, (_, times) in zip(multipliers, asked, strict=True)]
+        epsilon = composed_epsilon(events, delta, _INTERVAL * max(1.0, allowed))
+        if epsilon <= allowed:
+            return epsilon, tuple(multipliers)
+        if margin > 0.1:
+            raise InputError(f"privacy: no noise was found for epsilon = {allowed:g}: give a larger epsilon")
+        margin *= 4
 
 
 def composed_epsilon(events: Sequence[tuple[float, int]], delta: float, interval: float = _INTERVAL) -> float:

@@ -79,7 +79,7 @@ class Protection:
 
 
 def protect(
-    budget: Budget, shape: Shape, parameters: Parameters, scales: Scales, rows: int, aggregators: int
+    budget: Budget, shape: Shape, parameters: Parameters, scales: Scales, rows: int, aggregators: int, widest: int
 ) -> Protection:
     """Find noise for a budget, and scales that have room for it.
 
@@ -91,6 +91,8 @@ def protect(
         Without noise.
     rows
         Of all clients.
+    widest
+        Bins of the column that has most.
 
     Raises
     ------
@@ -99,8 +101,8 @@ def protect(
     """
     gradient_bits, hessian_bits = scales.gradient_bits, scales.hessian_bits
     kind: Question = "level" if shape.mode == "histograms" else "leaves"
-    # The sums of a node are sums over the bins of a column.
-    numbers, together = 1 << 20, float(shape.bins + 1 if shape.mode == "histograms" else 1)
+    # A right child is a node, which is a sum over the bins of a column, less a sum over bins of another.
+    numbers, together = 1 << 20, float(2 * widest if shape.mode == "histograms" else 1)
     while min(gradient_bits, hessian_bits) >= _FEWEST_BITS:
         bounds = row_bounds(parameters, gradient_bits, hessian_bits)
         plan = plan_noise(budget, shape, bounds)

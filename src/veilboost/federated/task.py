@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
+
 from veilboost.federated.privacy import Budget
 from veilboost.federated.protection import Protection, protect
 from veilboost.federated.questions import Mode, shape_of
@@ -16,6 +19,7 @@ from veilboost.tables.binning import BinPlan, Layout
 from veilboost.tables.schema import Feature, Kind
 from veilboost.trees.category_sets import is_partitioned
 from veilboost.trees.parameters import Parameters
+from veilboost.trees.sampling import sample_features
 
 #: Fraction bits of what the base score follows from.
 RATIO_BITS = 28
@@ -60,6 +64,11 @@ class FederatedTask:
         """Bins and candidates; a numeric column has one cut less than `max_bin`, however many of them differ."""
         plans = tuple(self._plan(feature) for feature in self.features)
         return SplitSpace(self.features, plans, *starts_of(self.features, plans))
+
+    @property
+    def widths(self) -> npt.NDArray[np.int64]:
+        """Bins of each column, that for missing cells included."""
+        return np.diff(self.space.bin_starts)
 
     @property
     def numeric(self) -> tuple[int, ...]:
@@ -158,10 +167,38 @@ class SizedTask:
             budget = replace(budget, clip_rows=-(-self.total // len(self.rows)))
         mode: Mode = "leaf_sums" if task.leaf_sums else "histograms"
         shape = shape_of(task.parameters, task.features, mode, task.weight_range is not None)
-        # All bins are sent, also of columns that a node may not use.
-        shape = replace(shape, features=len(task.features), weighted=task.largest_weight is not None)
+        summed = int(self._permitted(0, 0).sum())  # the same number on every level
+        shape = replace(shape, features=summed, weighted=task.largest_weight is not None)
         parameters = task.unit.scaled(task.parameters)
-        return protect(budget, shape, parameters, self._scales, self.total, task.aggregators)
+        widest = int(self.task.widths.max())
+        return protect(budget, shape, parameters, self._scales, self.total, task.aggregators, widest)
+
+    def summed(self, tree: int, level: int) -> npt.NDArray[np.bool_]:
+        """Columns whose bins clients sum on a level of a tree, shape (features,).
+
+        With noise these are the columns that the level may split on, and no others are counted in the sensitivity.
+        Without, all: sums of a right child are those of its parent less its sibling's, and the parent may have used
+        other columns.
+        """
+        everything = np.ones(len(self.task.features), dtype=np.bool_)
+        return everything if self.protection is None else self._permitted(tree, level)
+
+    def whole(self, tree: int, level: int) -> slice:
+        """Bins that make up a node on a level of a tree: those of the narrowest of the columns that clients sum.
+
+        Without noise all columns add up to the same; with noise, the fewer bins the better.
+        """
+        widths = self.task.widths
+        narrowest = int(np.argmin(np.where(self.summed(tree, level), widths, widths.max() + 1)))
+        start = int(self.task.space.bin_starts[narrowest])
+        return slice(start, start + int(widths[narrowest]))
+
+    def _permitted(self, tree: int, level: int) -> npt.NDArray[np.bool_]:
+        """Columns that any node of the level may split on; all where every node has its own sample."""
+        parameters, count = self.task.parameters, len(self.task.features)
+        if parameters.colsample_bynode != 1:
+            return np.ones(count, dtype=np.bool_)
+        return sample_features(parameters, tree, level, count)[0]
 
     @cached_property
     def _scales(self) -> Scales:

@@ -24,7 +24,7 @@ from veilboost.federated.task import RATIO_BITS, FederatedTask, SizedTask
 from veilboost.federated.validation import bounds_of_losses, publish_metrics
 from veilboost.mpc.protocols.divide import DIVISOR_BITS, divide
 from veilboost.mpc.protocols.truncate import truncate
-from veilboost.mpc.ring import to_ring
+from veilboost.mpc.ring import Words, to_ring
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, concatenate
 from veilboost.splitting.search import interleave
@@ -133,7 +133,7 @@ class Training:
             if self._noise is not None:
                 noise = [self._noise("edges", columns * cuts)[0]]
                 noise += [self._noise("present", len(counted))[0]] if size > columns * cuts else []
-                counts = counts + np.concatenate(noise)
+                counts = self._noisy(counts, np.concatenate(noise))
             if present is None:
                 present = self._present(counts[columns * cuts :])
             decide(self.session, counts[: columns * cuts].reshape(columns, cuts), present, search)
@@ -160,7 +160,8 @@ class Training:
         sums = self._sum("labels", 0, {"rows": self.sized.rows}, columns + 1, bounds)
         if self._noise is not None:
             noise = self._noise("labels", columns)  # the sum of the weights has noise if it is not public
-            sums = sums + np.concatenate([noise[0], noise[1, :1] if len(noise) > 1 else np.zeros(1, dtype=np.uint64)])
+            of_weights = noise[1, :1] if len(noise) > 1 else np.zeros(1, dtype=np.uint64)
+            sums = self._noisy(sums, np.concatenate([noise[0], of_weights]))
         excess = max(0, LABEL_BITS + math.ceil(math.log2(self.sized.total + 1)) - (DIVISOR_BITS - 1))
         if excess:
             (sums,) = truncate(session, (sums, excess))
@@ -201,7 +202,7 @@ class Training:
             found = Shared(self.session.holder, words, (size,))
             if self._noise is not None:
                 noise = self._noise("level", shape[0] * shape[2]).reshape(shape[1], shape[0], shape[2])
-                found = found + np.ascontiguousarray(noise.transpose(1, 0, 2)).reshape(-1)
+                found = self._noisy(found, noise.transpose(1, 0, 2).reshape(-1))
             if self.session.dealing:
                 found = Shared(None, None, shape)
             elif both:
@@ -223,9 +224,16 @@ class Training:
         session.phases.enter("sums of clients")
         sums = self._sum("leaves", number, self._news(number), vectors * leaves, self._bounds(1))
         if self._noise is not None:
-            sums = sums + self._noise("leaves", leaves).reshape(-1)
+            sums = self._noisy(sums, self._noise("leaves", leaves).reshape(-1))
         session.phases.enter("leaves")
         return GrownTree(grown.levels, leaves_of(session, self.sized, sums.reshape(vectors, leaves)))
+
+    def _noisy(self, sums: Shared, noise: Words) -> Shared:
+        """Sums with this aggregator's noise, which is its share of all the noise: nobody else knows it.
+
+        An array that is added to shares counts as public, and only one participant would add it.
+        """
+        return sums + Shared(self.session.holder, np.ascontiguousarray(noise))
 
     def _sum(self, kind: str, tree: int, content: Mapping[str, Any], size: int, bounds: Mapping[str, int]) -> Shared:
         """Ask all clients that are up to date, so many at a time as memory should hold, and add their answers."""
