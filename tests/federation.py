@@ -45,6 +45,9 @@ def identities() -> dict[str, CertificateIdentity]:
 #: Called with client, question and answer; what it returns is what the lead gets, None: nothing.
 Meddler = Callable[[str, bytes, bytes], bytes | None]
 
+#: Called with client and question: whether the question reaches it.
+Reached = Callable[[str, bytes], bool]
+
 
 @dataclass
 class MemoryCourier:
@@ -52,12 +55,15 @@ class MemoryCourier:
 
     clients: Mapping[str, Client]
     meddle: Meddler = lambda client, question, answer: answer
+    reached: Reached = lambda client, question: True
     seen: list[tuple[str, bytes, bytes]] = field(default_factory=list)
     closed: bool = False
 
     def ask(self, questions: Mapping[str, bytes], seconds: float) -> dict[str, bytes]:
         answers = {}
         for client, question in questions.items():
+            if not self.reached(client, question):
+                continue
             answer = self.meddle(client, question, self.clients[client].answer(question))
             if answer is not None:
                 self.seen.append((client, question, answer))
@@ -98,6 +104,7 @@ def train_federated(
     *,
     aggregators: int = 2,
     meddle: Meddler = lambda client, question, answer: answer,
+    reached: Reached = lambda client, question: True,
     record: bool = False,
     forest: Forest | None = None,
     clients: dict[str, Client] | None = None,
@@ -111,7 +118,7 @@ def train_federated(
             name: Client(task, name, table, identities()[name], Counters(None), JOB, names)
             for name, table in zip(task.clients, tables, strict=True)
         }
-    courier = MemoryCourier(clients, meddle)
+    courier = MemoryCourier(clients, meddle, reached)
     rows = {name: table.rows for name, table in zip(task.clients, tables, strict=True)}
     keys = [token_bytes(KEY_BYTES) for _ in names]
     common = {(i, j): token_bytes(KEY_BYTES) for j in range(aggregators) for i in range(j)}

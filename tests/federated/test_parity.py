@@ -19,7 +19,7 @@ from veilboost.federated.task import FederatedTask
 from veilboost.tables.binning import BinnedColumn
 from veilboost.trees.ensemble import Ensemble
 from veilboost.trees.parameters import Parameters
-from veilboost.trees.reference import audit
+from veilboost.trees.reference import NodeAudit, audit
 from veilboost.trees.reference import train as train_in_the_clear
 
 OBJECTIVES = ("binary:logistic", "reg:squarederror", "multi:softprob", "count:poisson")
@@ -65,8 +65,8 @@ def split_rows(table: Table, clients: int, seed: int = 0) -> list[Any]:
     ]
 
 
-def faults(task: FederatedTask, forest: Forest, model: Ensemble, table: Table) -> list[Any]:
-    """Nodes of a model that the oracle does not agree with."""
+def judged(task: FederatedTask, forest: Forest, model: Ensemble, table: Table) -> list[tuple[NodeAudit, bool, bool]]:
+    """Nodes of a model, and whether the oracle agrees with their splits and with their weights."""
     unit, rows = task.unit.half_width, len(table.labels)
     scales = task.with_rows({"all": rows}).scales
     least_units = scales.hessian(task.parameters.min_child_weight)
@@ -82,11 +82,16 @@ def faults(task: FederatedTask, forest: Forest, model: Ensemble, table: Table) -
             good = node.chosen_gain >= max(node.best_gain, least) - slack
         else:
             good = not np.isfinite(node.best_gain) or node.best_gain <= least + slack
+        right = True
         if node.stated_weight is not None and node.exact_weight is not None:
-            good &= abs(node.stated_weight - node.exact_weight) <= 1e-3 * abs(node.exact_weight) + 1e-5 * unit
-        if not good:
-            found.append(node)
+            right = abs(node.stated_weight - node.exact_weight) <= 1e-3 * abs(node.exact_weight) + 1e-5 * unit
+        found.append((node, bool(good), bool(right)))
     return found
+
+
+def faults(task: FederatedTask, forest: Forest, model: Ensemble, table: Table) -> list[NodeAudit]:
+    """Nodes of a model that the oracle does not agree with."""
+    return [node for node, good, right in judged(task, forest, model, table) if not (good and right)]
 
 
 def agree(table: Table, parameters: Parameters, clients: int = 3, **more: Any) -> tuple[Trained, Ensemble]:

@@ -100,6 +100,9 @@ class Client:
         if question.kind == "hello":
             header = self._ring.begin(content)
             self._counters.begin(self._ring.keys[0].context)
+            # The server may have gone back to an earlier tree, and what it grows anew may differ: it tells the model.
+            self.forest, self._sized, self.done = Forest(), None, False
+            self._local.begin()
             return Answer({**header, "trees": self._known()}).to_bytes()
         if not self._ring.keys:
             raise ProtocolError("the server asks before it has greeted: is it on another version?")
@@ -113,6 +116,7 @@ class Client:
             self.forest.metrics = metrics_from_json(content.get("metrics"), self.task)
             self.done = True
             return Answer({"trees": self._known()}).to_bytes()
+        self._counters.check(question.place)  # before anything is done: rows only move down a tree
         if not self._take_news(question):
             return Answer({"behind": self._known()}).to_bytes()
         words = self._sums(question)
@@ -167,6 +171,8 @@ class Client:
             raise ProtocolError("the server asks for sums too early: is it on another version?")
         if question.kind == "edges":
             search = EdgeSearch.from_json(question.content, len(self.task.numeric), self.task.cuts)
+            if search.step != question.level:
+                raise ProtocolError("the server asks for another step than it describes: is it on another version?")
             return self._local.edge_counts(search, self._sized.protection)
         if question.kind == "labels":
             return self._local.label_sums(self._sized.protection)
@@ -199,5 +205,5 @@ def ledger_from_json(entries: Any) -> list[Disclosure]:
     """What the aggregators have disclosed, as they tell it at the end; ProtocolError where it cannot be read."""
     try:
         return [Disclosure.from_dict(entry) for entry in entries]
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, OverflowError):
         raise ProtocolError("the server sent a ledger that cannot be read: is it on another version?") from None

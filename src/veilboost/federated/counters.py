@@ -44,16 +44,33 @@ class Counters:
         self._closed.add(self._epoch)
         self._write()
 
-    def take(self, place: Place) -> None:
-        """Enter the place of a question that is about to be answered; on disk when this returns.
+    def check(self, place: Place) -> None:
+        """Refuse a question that may not be answered.
+
+        Parameters
+        ----------
+        place
+            First the serial number, by which masks and nonces are told apart, then what is asked for. Both rise from
+            every question to the next: neither is a mask used twice, nor the same asked twice under another number.
 
         Raises
         ------
         ProtocolError
             No later than one that has been answered.
         """
-        if not self._epoch or (self._last and place <= self._last):
+        later = not self._last or (place[:1] > self._last[:1] and place[1:] > self._last[1:])
+        if not self._epoch or not later:
             raise ProtocolError("the server has asked a question a second time: this client does not answer")
+
+    def take(self, place: Place) -> None:
+        """Enter the place of a question that is about to be answered; on disk when this returns.
+
+        Raises
+        ------
+        ProtocolError
+            As `check`.
+        """
+        self.check(place)
         self._last = place
         self._write()
 
@@ -63,7 +80,7 @@ class Counters:
         try:
             entry = json.loads(self._path.read_text(encoding="ascii"))
             return [str(epoch) for epoch in entry["epochs"]]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise InputError(
                 f"{self._path}: is damaged, and says what this client has answered: move the folder away to begin anew"
             ) from None

@@ -43,10 +43,10 @@ def to_keys(values: Float32) -> Keys:
 def from_keys(keys: Keys) -> Float32:
     """The inverse of `to_keys`: a cut with `x < cut` exactly for the cells whose keys are below.
 
-    Keys above every finite number become the largest one.
+    Keys above every finite number become the largest one, those below every one the smallest.
     """
     values = np.where(keys & _SIGN, keys ^ _SIGN, ~keys).view(np.float32)
-    below_all = np.where(np.isnan(values), -ABOVE_ALL, values)
+    below_all = np.where(np.isnan(values) | (values < -ABOVE_ALL), -ABOVE_ALL, values)
     finite = np.where(keys >= to_keys(np.array([ABOVE_ALL]))[0], ABOVE_ALL, below_all)
     return np.asarray(finite + np.float32(0.0), dtype=np.float32)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -206,13 +207,11 @@ def forest_from_json(fields: Any, task: FederatedTask) -> Forest:
     """The inverse of `Forest.to_json`, checked; ProtocolError where it does not fit the task."""
     try:
         edges = fields["edges"]
-        read = None if edges is None else [np.array(column, dtype=np.float32) for column in edges]
-        if read is not None:
-            _require(len(read) == len(task.numeric))
-            _require(all(np.all(np.diff(column) > 0) and np.isfinite(column).all() for column in read))
-            _require(all(len(column) <= task.cuts for column in read))
-        ratios = tuple(int(ratio) for ratio in fields["ratios"])
+        read = None if edges is None else [_edges_from_json(column, task) for column in edges]
+        _require(read is None or len(read) == len(task.numeric))
+        ratios = tuple(fields["ratios"])
         _require(len(ratios) in (0, task.label_columns))
+        _require(all(type(ratio) is int and abs(ratio) < 1 << 62 for ratio in ratios))
         trees = [tree_from_json(tree, task) for tree in fields["trees"]]
         metrics = metrics_from_json(fields.get("metrics"), task)
     except (KeyError, TypeError, ValueError, OverflowError):
@@ -231,6 +230,15 @@ def metrics_from_json(entries: Any, task: FederatedTask) -> tuple[float, ...]:
     return metrics
 
 
+def _edges_from_json(column: Sequence[Any], task: FederatedTask) -> Float32:
+    _require(len(column) <= task.cuts and all(type(edge) in (int, float) for edge in column))
+    exact = np.array(column, dtype=np.float64)
+    _require(bool(np.all(np.abs(exact) <= np.finfo(np.float32).max)))  # not of NaN
+    edges = exact.astype(np.float32)
+    _require(bool(np.all(np.diff(edges) > 0)))
+    return edges
+
+
 def tree_from_json(fields: Any, task: FederatedTask) -> GrownTree:
     """A tree of `Forest.to_json`; ProtocolError where it does not fit the task."""
     try:
@@ -242,6 +250,7 @@ def tree_from_json(fields: Any, task: FederatedTask) -> GrownTree:
         gains, covers = (tuple(float(value) for value in fields[name]) for name in ("gains", "covers"))
         inner = 2**task.parameters.max_depth - 1
         _require(len(gains) in (0, inner) and len(covers) in (0, 2 * inner + 1))
+        _require(all(math.isfinite(value) for value in gains + covers))
     except (KeyError, TypeError, ValueError, OverflowError):
         raise _unreadable() from None
     return GrownTree(levels, None if weights is None else tuple(weights), gains, covers)

@@ -139,7 +139,8 @@ class Gatherer:
         key = AggregatorKey.draw()
         nonce = hashlib.sha256(b"veilboost federated epoch " + context).digest()
         own = key.introduce(self._identity, self.name, self._job_hash, nonce)
-        introduced = {name: json.loads(text) for name, text in self._exchange(json.dumps(own).encode()).items()}
+        told = self._exchange(json.dumps(own).encode())
+        introduced = {name: _introduction(name, text) for name, text in told.items()}
         content = {
             "aggregators": dict(sorted(introduced.items())),
             "job": self._job_hash.hex(),
@@ -171,8 +172,12 @@ class Gatherer:
         return tuple(client for client in self._clients if client in self._keys)
 
     def tell(self, question: Question, clients: Sequence[str]) -> dict[str, int]:
-        """Ask what needs no box, such as to catch up; how many trees each client that answers says it knows then."""
+        """Ask what needs no box, such as to catch up; how many trees each client that answers says it knows then.
+
+        A client that says it is behind is not among them, and catches up before it is asked again.
+        """
         answers = self._answers(question.to_bytes(), clients, everything=True)
+        self.behind |= {client for client, answer in answers.items() if "behind" in answer.header}
         known = {}
         for client, answer in answers.items():
             trees = answer.header.get("trees")
@@ -220,9 +225,8 @@ class Gatherer:
                 self._forget(client, f"{client} has not answered {_MOST_MISSES} times and is not asked any more")
         return Collected(agreed, {client: shares[client] for client in agreed}, coins)
 
-    def finish(self, question: Question, clients: Sequence[str]) -> None:
-        """Tell the clients that the training is over; who does not answer has lost the last tree."""
-        self.tell(question, clients)
+    def finish(self) -> None:
+        """Nothing is asked any more."""
         if self._courier is not None:
             self._courier.close()
 
@@ -386,6 +390,17 @@ def _published(session: Session, gaps: Shared, rows: int) -> np.typing.NDArray[n
     fine = conjunction_of(session, [planes[number] for number in range(len(planes))])
     words = session.publish(fine.reshape(1), None)  # 1 for every honest client
     return None if words is None else unpack_bits(words, rows)[0].astype(np.bool_)
+
+
+def _introduction(name: str, text: bytes) -> dict[str, Any]:
+    """What another aggregator shows the clients; they check it."""
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict) or not all(isinstance(value, str) for value in fields.values()):
+        raise ProtocolError(f"{name} sent a key for the clients that cannot be read: is it on another version?")
+    return fields
 
 
 def _view(name: str, serial: int, text: bytes) -> dict[str, Any]:

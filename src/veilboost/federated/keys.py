@@ -150,13 +150,13 @@ class ClientRing:
             raise PeerMismatch("the server and this client have different job files: give both the same file")
         own_nonce = token_bytes(_NONCE_BYTES)
         context = context_of(self._job_hash, nonce, self._name, own_nonce)
-        self.keys = []
+        keys = []
         boxes = {}
         for aggregator in self._aggregators:
             public = self._public_key(aggregator, introduced[aggregator], nonce)
             seed = token_bytes(KEY_BYTES)
             boxes[aggregator] = _SUITE.encrypt(seed, public, _box_info(context, aggregator)).hex()
-            self.keys.append(ClientKeys.of(seed, context))
+            keys.append(ClientKeys.of(seed, context))
         header: dict[str, object] = {
             "name": self._name,
             "nonce": own_nonce.hex(),
@@ -164,7 +164,9 @@ class ClientRing:
             "boxes": boxes,
             "certificate": self._identity.certificate,
         }
-        return {**header, "signature": self._identity.sign(_client_statement(header, self._job_hash, nonce)).hex()}
+        signature = self._identity.sign(_client_statement(header, self._job_hash, nonce)).hex()
+        self.keys = keys  # all at once: with fewer keys one aggregator would get what is meant for several
+        return {**header, "signature": signature}
 
     def share(self, serial: int, question: bytes, words: Words) -> bytes:
         """Split an update: all aggregators but the last expand their part, the last one's is returned, sealed."""

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from veilboost.errors import ProtocolError
 from veilboost.federated import kernels
 from veilboost.federated.edges import EdgeSearch, count_below, to_keys
 from veilboost.federated.forest import Forest, GrownTree, Level, leaf_values
@@ -51,6 +52,7 @@ class LocalRows:
         self._sampling = task.parameters.model_copy(update={"seed": int.from_bytes(digest[:8], "big") >> 1})
         self._ordered: list[npt.NDArray[np.uint32]] | None = None
         self._bins: npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | None = None
+        self._binned_by: list[npt.NDArray[np.float32]] = []
         self._margins: Float64 | None = None
         self._nodes = np.zeros(self.rows, dtype=np.int32)
         self._trees, self._levels = 0, 0  # how far rows have been moved
@@ -60,6 +62,13 @@ class LocalRows:
     def __repr__(self) -> str:
         return f"LocalRows({self.rows} rows, redacted)"
 
+    def begin(self) -> None:
+        """Begin an epoch: all rows are at the root of the first tree."""
+        self._margins = None
+        self._nodes[:] = 0
+        self._trees, self._levels = 0, 0
+        self._derivatives, self._derived_for = [], -1
+
     def keep(self, most: int) -> None:
         """Go on with a sample of so many rows, if there are more: of all of them the sums would only be cut off."""
         if self.rows <= most:
@@ -68,6 +77,8 @@ class LocalRows:
         kept = np.sort(order[:most])
         self.rows = most
         self._values = [values[kept] for values in self._values]
+        if self._bins is not None:
+            self._bins = self._bins.take(kept, axis=1)
         self._labels = self._labels[kept]
         self._weights = None if self._weights is None else self._weights[kept]
         self._nodes = self._nodes[kept]
@@ -75,6 +86,8 @@ class LocalRows:
     def edge_counts(self, search: EdgeSearch, protection: Protection | None) -> Words:
         """Cells below each threshold, shape (columns * cuts,); at the first step also present cells of `counted`."""
         if self._ordered is None:
+            if self._bins is not None:
+                raise _begun()
             columns = [self._values[number] for number in self.task.numeric]
             self._ordered = [np.sort(to_keys(column[~np.isnan(column)])) for column in columns]
         pairs = zip(self._ordered, search.thresholds, strict=True)
@@ -187,7 +200,10 @@ class LocalRows:
         """
         task, outputs = self.task, self.task.parameters.outputs
         if self._margins is None:
-            self._bins = self._binned(forest)
+            if self._bins is None:
+                self._bins, self._binned_by = self._binned(forest), forest.edges or []
+            elif not all(map(np.array_equal, self._binned_by, forest.edges or [])):
+                raise _begun()
             self._margins = np.repeat(forest.base_margins(task)[:, np.newaxis], self.rows, axis=1)
         first = tree - tree % outputs
         while self._trees < tree or self._derived_for != first:
@@ -276,3 +292,8 @@ class LocalRows:
             limits = (protection.bounds.gradient, protection.bounds.hessian)
             words = [np.clip(values, *limit) for values, limit in zip(words, limits, strict=True)]
         return list(zip(*words, strict=True))
+
+
+def _begun() -> ProtocolError:
+    """Cells are no longer in memory once they are in bins."""
+    return ProtocolError("the server begins a training anew that this client has taken part in: start the client again")

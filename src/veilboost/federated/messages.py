@@ -23,6 +23,9 @@ LARGEST_MESSAGE = 1 << 31
 
 _LARGEST_HEADER = 1 << 24
 
+#: What is nested deeper than an honest header could be read here, and then not be written again for the others.
+_MOST_BRACKETS = 64
+
 
 @dataclass(frozen=True)
 class Question:
@@ -35,7 +38,8 @@ class Question:
     serial
         Number of the question in its epoch.
     tree, attempt, level
-        Of the tree that is being grown; `attempt` counts how often this level has been asked for.
+        Of the tree that is being grown; `attempt` counts how often this level has been asked for. Of "edges", `level`
+        is the step of the search.
     content
         What else the kind needs, for JSON.
     """
@@ -110,6 +114,8 @@ class Answer:
         size = int.from_bytes(data[:4], "big")
         if len(data) < 4 or size > min(_LARGEST_HEADER, len(data) - 4):
             return None
+        if sum(data.count(bracket, 4, 4 + size) for bracket in (b"[", b"{")) > _MOST_BRACKETS:
+            return None
         try:
             header = json.loads(data[4 : 4 + size])
         except (ValueError, RecursionError):
@@ -129,6 +135,8 @@ def octets_of(header: Mapping[str, Any], name: str, length: int | None = None) -
     """A field that must be bytes in hexadecimal, so many of them; None where it is not."""
     text = text_of(header, name, None if length is None else 2 * length)
     try:
-        return None if text is None else bytes.fromhex(text)
+        octets = None if text is None else bytes.fromhex(text)
     except ValueError:
         return None
+    # Space between digits is read over, so that text of the right length may be too few bytes.
+    return None if octets is None or (length is not None and len(octets) != length) else octets

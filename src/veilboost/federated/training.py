@@ -6,7 +6,7 @@ docs/protocols/federated.md. All of them run this same program; the dealer witho
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,13 +112,24 @@ class Training:
         if self.losses:
             session.phases.enter("validation")
             self.forest.metrics = publish_metrics(session, self.sized, self.losses)
-        if self.gatherer is not None:
-            content = {**self._news(parameters.n_trees), "metrics": self.forest.metrics}
-            content["ledger"] = [entry.to_dict() for entry in session.ledger]
-            self._asked(parameters.n_trees - 1)  # who has missed trees catches up
-            question = self._question("done", parameters.n_trees, content=content)
-            self.gatherer.finish(question, self.gatherer.alive)
+        self._finish(self.gatherer)
         return self.forest
+
+    def _finish(self, gatherer: Gatherer | None) -> None:
+        """Tell the clients that the training is over; who does not answer does not have the whole model."""
+        if gatherer is None:
+            return
+        trees = self.task.parameters.n_trees
+        content = {**self._news(trees), "metrics": self.forest.metrics}
+        content["ledger"] = [entry.to_dict() for entry in self.session.ledger]
+        clients = self._asked(trees)
+        gatherer.behind.clear()  # who has not caught up now is not waited for again
+        gatherer.tell(self._question("done", trees, content=content), clients)
+        late = [client for client in gatherer.alive if client in gatherer.behind]
+        if late:  # they have missed the last trees, catch up and are told again
+            caught_up = [client for client in self._asked(trees) if client in late]
+            gatherer.tell(self._question("done", trees, content=content), caught_up)
+        gatherer.finish()
 
     def _find_edges(self) -> None:
         """Cuts of the numeric columns: `STEPS` questions."""
@@ -129,7 +140,7 @@ class Training:
             content = {**search.to_json(), "rows": self.sized.rows}
             size = columns * cuts + (len(counted) if search.step == 0 else 0)
             bounds = {client: rows * size for client, rows in self.sized.rows.items()}
-            counts = self._sum("edges", 0, content, size, bounds)
+            counts = self._sum("edges", 0, content, size, bounds, search.step)
             if self._noise is not None:
                 noise = [self._noise("edges", columns * cuts)[0]]
                 noise += [self._noise("present", len(counted))[0]] if size > columns * cuts else []
@@ -196,7 +207,7 @@ class Training:
                 self._cohort = collected.clients
             words = None
             if collected is not None:
-                self._require(self._cohort)
+                require_clients(self.task, self._cohort)
                 words = self._checks.add(collected, self._bounds(len(self.task.features)), size)
             self._checks.settle(self.session)
             found = Shared(self.session.holder, words, (size,))
@@ -235,18 +246,20 @@ class Training:
         """
         return sums + Shared(self.session.holder, np.ascontiguousarray(noise))
 
-    def _sum(self, kind: str, tree: int, content: Mapping[str, Any], size: int, bounds: Mapping[str, int]) -> Shared:
+    def _sum(
+        self, kind: str, tree: int, content: Mapping[str, Any], size: int, bounds: Mapping[str, int], level: int = 0
+    ) -> Shared:
         """Ask all clients that are up to date, so many at a time as memory should hold, and add their answers."""
         clients, words = self._asked(tree), np.zeros(size, dtype=np.uint64)
         cohort: list[str] = []
         for start in range(0, len(clients), BATCH):
-            collected = self._collect(kind, tree, 0, content, clients[start : start + BATCH], size)
+            collected = self._collect(kind, tree, level, content, clients[start : start + BATCH], size)
             if collected is not None:
                 words += self._checks.add(collected, bounds, size)
                 cohort += collected.clients
         self._cohort = tuple(cohort)
         if self.gatherer is not None:
-            self._require(self._cohort)
+            require_clients(self.task, self._cohort)
         if kind != "edges":  # of those, all questions together are checked at the end
             self._checks.settle(self.session)
         return Shared(self.session.holder, None if self.session.dealing else words, (size,))
@@ -265,16 +278,6 @@ class Training:
             return None
         question = self._question(kind, tree, level, attempt, content)
         return self.gatherer.collect(question, clients, size)
-
-    def _require(self, cohort: Sequence[str]) -> None:
-        """Raises ParticipantError where too few clients are left."""
-        least = self.task.min_clients
-        if len(cohort) < least:
-            missing = [client for client in self.task.clients if client not in cohort]
-            raise ParticipantError(
-                f"only {len(cohort)} of the {len(self.task.clients)} clients are left, and min_clients is "
-                f"{least}: bring back {', '.join(missing[:20])} and continue with --resume"
-            )
 
     def _asked(self, tree: int) -> tuple[str, ...]:
         """Clients that are asked at the beginning of a tree, after those that have missed trees have caught up."""
@@ -316,3 +319,13 @@ class Training:
             client: math.ceil(columns * each * (math.sqrt(rows * self.sized.total) if squared else rows))
             for client, rows in self.sized.rows.items()
         }
+
+
+def require_clients(task: FederatedTask, clients: Collection[str]) -> None:
+    """Raise ParticipantError where fewer than `min_clients` take part."""
+    if len(clients) < task.min_clients:
+        missing = ", ".join([client for client in task.clients if client not in clients][:20])
+        raise ParticipantError(
+            f"only {len(clients)} of the {len(task.clients)} clients are left, and min_clients is "
+            f"{task.min_clients}: bring back {missing} and continue with --resume"
+        )

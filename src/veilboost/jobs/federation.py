@@ -32,7 +32,7 @@ from veilboost.federated.gather import Gatherer
 from veilboost.federated.privacy import Budget
 from veilboost.federated.sensitivity import Unit
 from veilboost.federated.task import FederatedTask, SizedTask
-from veilboost.federated.training import Training
+from veilboost.federated.training import Training, require_clients
 from veilboost.jobs.certificates import load_storage_key, load_tls
 from veilboost.jobs.checkpoint import Checkpoints
 from veilboost.jobs.entries import COURIER, DEALER, EMBEDDED, NVFLARE
@@ -176,6 +176,8 @@ def run_aggregator(role: Role) -> Outcome:
         try:
             session = owner_session(transport, names, DEALER, meeting)
             session.ledger += earlier
+            # On disk before it is disclosed, so that no error can hide it.
+            session.on_note = lambda: write_ledger(directory, session.ledger)
             session.phases.on_enter = role.on_phase
             assert job.federated is not None
             gatherer = Gatherer(
@@ -193,6 +195,7 @@ def run_aggregator(role: Role) -> Outcome:
                 forest = checkpoints.load(meeting.trees_done, lambda arrays: _from_arrays(arrays, task))
             role.on_phase("greeting the clients")
             gatherer.greet(meeting.context, len(forest.trees))
+            require_clients(task, gatherer.alive)
             sized = _enough_rows(task.with_rows(gatherer.rows))
             if gatherer.lead:
                 for peer in job.mesh_roles(role.engine):
@@ -236,6 +239,7 @@ def run_federated_dealer(role: Role) -> Outcome:
     with _mesh(role) as (transport, meeting, outcome):
         session = dealer_session(transport, job.aggregator_names, meeting)
         session.ledger += earlier
+        session.on_note = lambda: write_ledger(directory, session.ledger)
         session.phases.on_enter = role.on_phase
         sized = _hear_rows(transport, job, task)
         outcome.rows = sized.total
@@ -426,7 +430,7 @@ def _hear_rows(transport: Transport, job: Job, task: FederatedTask) -> SizedTask
 def _ledger_from(data: bytes, lead: str) -> list[Disclosure]:
     try:
         return [Disclosure.from_dict(entry) for entry in json.loads(data)]
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise ProtocolError(f"{lead} sent a ledger that cannot be read: is it on another version?") from None
 
 

@@ -52,7 +52,7 @@ def read_ledger(directory: Path | None) -> list[Disclosure]:
     try:
         entries = json.loads((directory / LEDGER).read_text(encoding="utf-8"))
         return [Disclosure.from_dict(entry) for entry in entries]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise InputError(f"{directory / LEDGER}: is damaged: move it away, and keep it") from None
 
 

@@ -111,6 +111,8 @@ class Session(ABC):
         Disclosures so far; the same at every owner.
     phases
         Where time and bytes go.
+    on_note
+        Called when `note` has made an entry, before any of it is published.
     exact
         Whether truncation is exact, so that results are functions of the inputs and not of coins; the same everywhere.
     """
@@ -124,6 +126,7 @@ class Session(ABC):
         self.ledger: list[Disclosure] = []
         self.phases = Phases(transport.bytes_sent)
         self.exact = False
+        self.on_note: Callable[[], None] = lambda: None
         self._next_number = 0
 
     def __repr__(self) -> str:
@@ -204,6 +207,7 @@ class Session(ABC):
     def note(self, what: str, why: str, shape: Shape) -> None:
         """Enter in the ledger what `publish` is about to let everybody learn, in one piece or in many."""
         self.ledger.append(Disclosure(EVERYONE, what, why, shape, None if self.dealing else self.rounds))
+        self.on_note()
 
     def publish(self, value: Shared | SharedBits, what: str | None) -> Words | None:
         """Let everybody learn a value: all owners get it, and may tell others; None at the dealer.
