@@ -10,7 +10,7 @@ from tests.network import execute, secret
 from tests.strategies import FEW, QUICK
 
 from veilboost.errors import ProtocolError
-from veilboost.federated.edges import EDGES, SLACK, STEPS, EdgeSearch, count_below, decide, from_keys, to_keys
+from veilboost.federated.edges import EDGES, LEAST_EQUAL, STEPS, EdgeSearch, count_below, decide, from_keys, to_keys
 from veilboost.mpc.session import Session
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -28,14 +28,18 @@ def cells_of(column: list[tuple[float, int]]) -> np.ndarray:
 
 def search_in_the_clear(ordered: np.ndarray, cuts: int) -> EdgeSearch:
     search, n = EdgeSearch(1, cuts), len(ordered)
-    number, bins = np.arange(1, cuts + 1), cuts + 1
     while not search.finished:
         counts = count_below(ordered, search.thresholds[0])
-        search.advance(
-            (2 * bins * (counts + SLACK) < (2 * number - 1) * n)[np.newaxis],
-            (2 * bins * (counts - SLACK) > (2 * number + 1) * n)[np.newaxis],
-        )
+        search.advance(*verdicts(counts, n, cuts))
     return search
+
+
+def verdicts(counts: np.ndarray, n: int, cuts: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whether ranks are too low, and too high, shape (1, cuts): beyond half a bin, and beyond five cells."""
+    number, bins = np.arange(1, cuts + 1), cuts + 1
+    distance = 2 * bins * counts - 2 * number * n
+    room = np.maximum(n, LEAST_EQUAL * bins)
+    return (distance < -room)[np.newaxis], (distance > room)[np.newaxis]
 
 
 @QUICK
@@ -83,14 +87,19 @@ def test_laws_of_the_search(column: list[tuple[float, int]], cuts: int) -> None:
     for number, (low, found) in enumerate(zip(search.low[0], search.found[0], strict=True), start=1):
         rank = int((ordered < low).sum())
         if found:
-            assert abs(2 * bins * rank - 2 * number * n) <= n + 2 * bins * SLACK  # within half a bin and the slack
+            assert abs(2 * bins * rank - 2 * number * n) <= max(
+                n, LEAST_EQUAL * bins
+            )  # within half a bin or five cells
             continue
         after = int((ordered <= low).sum())
-        assert 2 * bins * (rank + SLACK) < (2 * number - 1) * n
-        assert 2 * bins * (after - SLACK) > (2 * number + 1) * n
+        assert 2 * bins * rank < (2 * number - 1) * n and 2 * bins * after > (2 * number + 1) * n
+        assert after - rank > LEAST_EQUAL
     for value in np.unique(cells):
-        if ((cells == value).sum() - 2 * SLACK) * bins > 2 * n and value < np.nextafter(
-            np.float32(LARGEST), np.float32(0)
+        equal = (cells == value).sum()
+        if (
+            equal * bins > 2 * n
+            and equal * bins > n + LEAST_EQUAL * bins
+            and value < np.nextafter(np.float32(LARGEST), np.float32(0))
         ):
             (larger,) = [np.nextafter(value, np.float32(np.inf))]
             assert larger in edges  # so that what has more than two bins' cells is apart from all above
@@ -99,12 +108,44 @@ def test_laws_of_the_search(column: list[tuple[float, int]], cuts: int) -> None:
 
 
 @QUICK
+@given(columns, st.integers(1, 20))
+@example([(1.5, 3), (2.5, 2), (7.25, 200)], 7)
+def test_the_cut_of_each_quantile_tells_all_that_the_steps_do(column: list[tuple[float, int]], cuts: int) -> None:
+    ordered = np.sort(to_keys(cells_of(column)))
+    search, replayed = search_in_the_clear(ordered, cuts), EdgeSearch(1, cuts)
+    while not replayed.finished:
+        thresholds = replayed.thresholds
+        bit = np.uint32(1 << (STEPS - 1 - replayed.step))
+        last = search.found & (search.low == thresholds)  # the bits behind it are zero
+        below = ((search.low & bit) != 0) & ~last
+        told = verdicts(count_below(ordered, thresholds[0]), len(ordered), cuts)
+        open_ones = ~replayed.found
+        assert np.array_equal(told[0][open_ones], below[open_ones])
+        assert np.array_equal(told[1][open_ones], (~below & ~last)[open_ones])
+        replayed.advance(*told)
+
+
+@QUICK
+@given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 2**32 - 1))
+@example(20, 63, 0)
+def test_no_value_of_few_cells_becomes_known(count: int, cuts: int, seed: int) -> None:
+    """A rare measurement has fewer cells than bins. A cut just above a cell, with all bits of it, would tell it."""
+    rng = np.random.default_rng(seed)
+    cells = np.repeat(rng.normal(100, 20, count), rng.integers(1, LEAST_EQUAL + 1, count)).astype(np.float32)
+    search = search_in_the_clear(np.sort(to_keys(cells)), cuts)
+    assert search.found.all()
+    many = np.repeat(np.float32(7.125), LEAST_EQUAL * 4)
+    assert not search_in_the_clear(np.sort(to_keys(many)), 3).found[0, 1]  # so that the test could fail
+
+
+@QUICK
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=20, max_size=60, unique=True), st.integers(1, 7))
-def test_no_bin_has_more_than_twice_its_part_where_all_cells_differ(values: list[float], cuts: int) -> None:
+def test_no_bin_has_more_than_twice_its_part_or_ten_cells_more_where_all_differ(values: list[float], cuts: int) -> None:
     cells = np.array(values, dtype=np.float32)
     (edges,) = search_in_the_clear(np.sort(to_keys(cells)), cuts).edges()
     bins = np.bincount(np.searchsorted(edges, cells, side="right"), minlength=len(edges) + 1)
-    assert bins.max() <= 2 * len(cells) / (cuts + 1) + 1 + 2 * SLACK
+    part = len(cells) / (cuts + 1)
+    assert bins.max() <= part + max(part, LEAST_EQUAL) + 1
 
 
 def test_of_few_values_all_are_separated() -> None:
@@ -134,13 +175,8 @@ def test_search_on_shares_is_that_in_the_clear(given: list[list[tuple[float, int
         assert search.step == steps
         for row, keys in enumerate(ordered):
             expected = EdgeSearch(1, cuts)
-            number, n = np.arange(1, cuts + 1), len(keys)
             for _ in range(steps):
-                counts, twice = count_below(keys, expected.thresholds[0]), 2 * (cuts + 1)
-                expected.advance(
-                    (twice * (counts + SLACK) < (2 * number - 1) * n)[None],
-                    (twice * (counts - SLACK) > (2 * number + 1) * n)[None],
-                )
+                expected.advance(*verdicts(count_below(keys, expected.thresholds[0]), len(keys), cuts))
             assert np.array_equal(search.low[row], expected.low[0])
             assert np.array_equal(search.found[row], expected.found[0])
     for session in (*outcome.sessions, outcome.dealer):

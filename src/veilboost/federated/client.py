@@ -11,14 +11,15 @@ from veilboost.federated.edges import EdgeSearch
 from veilboost.federated.forest import (
     Forest,
     GrownTree,
+    Told,
     forest_from_json,
     levels_from_json,
     metrics_from_json,
     tree_from_json,
 )
-from veilboost.federated.keys import ClientRing, Identity
+from veilboost.federated.keys import MOST_ROWS, ClientRing, Identity
 from veilboost.federated.local import LocalRows
-from veilboost.federated.messages import SUMS, Answer, Question
+from veilboost.federated.messages import SUMS, Answer, Question, octets_of
 from veilboost.federated.random_tree import random_tree
 from veilboost.federated.task import FederatedTask, SizedTask
 from veilboost.mpc.ledger import Disclosure
@@ -71,6 +72,7 @@ class Client:
         self._counters = counters
         self._on_tree = on_tree
         self._sized: SizedTask | None = None
+        self._told = Told()
 
     def __repr__(self) -> str:
         return f"Client({self.name!r}, redacted)"
@@ -98,10 +100,13 @@ class Client:
         question = Question.from_bytes(data)
         content = question.content
         if question.kind == "hello":
+            nonce = octets_of(content, "nonce") or b""
+            self._counters.refuse(nonce)  # before the keys of the epoch that runs are gone
             header = self._ring.begin(content)
-            self._counters.begin(self._ring.keys[0].context)
+            self._counters.begin(nonce)
             # The server may have gone back to an earlier tree, and what it grows anew may differ: it tells the model.
             self.forest, self._sized, self.done = Forest(), None, False
+            self._told = Told()
             self._local.begin()
             return Answer({**header, "trees": self._known()}).to_bytes()
         if not self._ring.keys:
@@ -121,7 +126,10 @@ class Client:
             return Answer({"behind": self._known()}).to_bytes()
         words = self._sums(question)
         self._counters.take(question.place)
-        return Answer({"serial": question.serial}, self._ring.share(question.serial, data, words)).to_bytes()
+        assert self._sized is not None
+        told = self._told.before(question.kind, question.tree, self._sized.rows, self.forest)
+        box = self._ring.share(question.serial, data + told, words)
+        return Answer({"serial": question.serial}, box).to_bytes()
 
     @property
     def total_rows(self) -> int:
@@ -157,7 +165,7 @@ class Client:
         rows = content.get("rows")
         if rows is None:
             return
-        sound = isinstance(rows, dict) and all(type(count) is int and count > 0 for count in rows.values())
+        sound = isinstance(rows, dict) and all(type(count) is int and 0 < count < MOST_ROWS for count in rows.values())
         if not sound or not set(rows) <= set(self.task.clients) or rows.get(self.name) != self._rows:
             raise ProtocolError("the server has the wrong number of rows for this client: start the job again")
         if self._sized is None:
@@ -176,7 +184,8 @@ class Client:
             return self._local.edge_counts(search, self._sized.protection)
         if question.kind == "labels":
             return self._local.label_sums(self._sized.protection)
-        if self.forest.edges is None or question.kind not in SUMS:
+        known = self.forest.edges is not None and (self.forest.ratios or self.task.parameters.base_score is not None)
+        if not known or question.kind not in SUMS:
             raise ProtocolError("the server asks for sums too early: is it on another version?")
         if question.kind == "loss":
             return self._local.loss_sums(self.forest, self._sized, question.tree)

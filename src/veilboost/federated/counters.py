@@ -30,16 +30,25 @@ class Counters:
         self._last: Place = ()
         self._closed = set(self._read())
 
+    def refuse(self, epoch: bytes) -> None:
+        """Refuse an epoch that has been here before; ProtocolError."""
+        if epoch.hex() in self._closed:
+            raise ProtocolError("the server has opened an epoch a second time: this client does not answer")
+
     def begin(self, epoch: bytes) -> None:
         """Begin an epoch, which ends all others for ever.
+
+        Parameters
+        ----------
+        epoch
+            What the aggregators have drawn for it.
 
         Raises
         ------
         ProtocolError
             The epoch has been here before.
         """
-        if epoch.hex() in self._closed:
-            raise ProtocolError("the server has opened an epoch a second time: this client does not answer")
+        self.refuse(epoch)
         self._epoch, self._last = epoch.hex(), ()
         self._closed.add(self._epoch)
         self._write()

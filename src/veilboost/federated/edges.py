@@ -3,9 +3,10 @@
 docs/protocols/federated.md. A float32 is mapped to a uint32 of the same order, and the search for a cut goes down the
 bits of that number: 32 steps, in each of which the clients count their cells below a threshold, and all that comes out
 is whether the sum lies below, within or above the range of ranks that the cut may have. A cut is the first threshold,
-and so the one with the fewest bits, whose rank is within half a bin and five rows of the quantile. Where many equal
-cells straddle the quantile there is none such, and the cut lies just above their value. What comes out at each step
-follows from the cut where the search ends, so that the cuts are all that is disclosed.
+and so the one with the fewest bits, whose rank is within half a bin of the quantile, or within five where bins are
+smaller. Where many equal cells straddle the quantile there is none such, and the cut lies just above their value, which
+is known from then on: it is that of more than `LEAST_EQUAL` cells, and of more than a bin's. What comes out at each
+step follows from the cut where the search ends, so that the cuts of all quantiles are all that is disclosed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from veilboost.errors import ProtocolError
 from veilboost.mpc.protocols.compare import negative_planes
+from veilboost.mpc.protocols.multiply import conjunction
 from veilboost.mpc.ring import to_ring, unpack_bits
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, stack, stack_bits
@@ -30,8 +32,8 @@ Float32 = npt.NDArray[np.float32]
 
 STEPS = 32
 
-#: So many rows more may lie between a quantile and its cut: of few rows the cuts tell no single cell.
-SLACK = 5
+#: No value becomes known by a cut just above it unless more cells have it: nobody's own, and of no small group.
+LEAST_EQUAL = 10
 
 #: The entry in the ledger.
 EDGES = "edges of every numeric column"
@@ -155,21 +157,30 @@ def decide(session: Session, counts: Shared, present: Shared, search: EdgeSearch
 
     Notes
     -----
-    The rank of cut k of K = cuts + 1 bins may be (k - 1/2) n / K - 5 to (k + 1/2) n / K + 5: below if
-    2 K (count + 5) < (2 k - 1) n, above if 2 K (count - 5) > (2 k + 1) n. One comparison each; the bits of cuts that
-    are not found yet are published.
+    The rank of cut k of K = cuts + 1 bins may be (k - 1/2) n / K to (k + 1/2) n / K, and within c / 2 of k n / K for c
+    = `LEAST_EQUAL`. It is too low if 2 K count < (2 k - 1) n and 2 K count < 2 k n - c K, and too high if 2 K count >
+    (2 k + 1) n and 2 K count > 2 k n + c K. Two comparisons each; the conjunctions of cuts that are not found yet are
+    published.
     """
     columns, cuts = search.columns, search.cuts
     bins, number = cuts + 1, np.arange(1, cuts + 1)
     doubled = counts * to_ring(2 * bins)
     all_cells = present.reshape(columns, 1).broadcast_to((columns, cuts))
-    slack = to_ring(2 * bins * SLACK)
-    too_low = doubled - all_cells * to_ring(2 * number - 1) + slack
-    too_high = all_cells * to_ring(2 * number + 1) - doubled + slack
-    planes = negative_planes(session, stack([too_low, too_high]).reshape(2, columns * cuts))
+    room = to_ring(np.full((columns, cuts), LEAST_EQUAL * bins))
+    below_middle = doubled - all_cells * to_ring(2 * number)
+    gaps = [
+        doubled - all_cells * to_ring(2 * number - 1),
+        all_cells * to_ring(2 * number + 1) - doubled,
+        below_middle + room,
+        room - below_middle,
+    ]
+    planes = negative_planes(session, stack(gaps).reshape(4, columns * cuts))
+    planes = conjunction(session, planes[:2], planes[2:])
     if search.step == 0:
         session.note(
-            EDGES, "clients bin by them; what each step of the search tells follows from them", (columns, cuts)
+            EDGES,
+            "clients bin by them; what each step of the search tells follows from the cut of each quantile",
+            (columns, cuts),
         )
     if session.dealing:
         search.step += 1

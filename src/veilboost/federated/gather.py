@@ -164,6 +164,9 @@ class Gatherer:
         agreed = self._agree(0, accepted)[0]
         for client in self._clients:
             if client not in agreed:
+                # An answer that only some aggregators can read must leave no trace at these.
+                self.rows.pop(client, None)
+                self.behind.discard(client)
                 self._forget(client, f"{client} did not take part in the greeting")
 
     @property
@@ -186,14 +189,20 @@ class Gatherer:
         agreed = set(self._agree(question.serial, [client for client in clients if client in known])[0])
         return {client: trees for client, trees in known.items() if client in agreed}
 
-    def collect(self, question: Question, clients: Sequence[str], size: int) -> Collected:
+    def collect(self, question: Question, clients: Sequence[str], size: int, told: bytes = b"") -> Collected:
         """Ask clients for sums of `size` words each, and agree on the answers that count.
+
+        Parameters
+        ----------
+        told
+            What the clients must have been told before, by `forest.Told`.
 
         Notes
         -----
         1. The lead asks, and sends the others the names of those who answered, the last one their boxes too.
-        2. The last aggregator opens the boxes. What was not sealed by that client for these very bytes of a question
-           does not count, and a client whose answer does not count is missing from now on.
+        2. The last aggregator opens the boxes. What was not sealed by that client for these very bytes of a question,
+           and on the model that there really is, does not count, and a client whose answer does not count is missing
+           from now on.
         3. All aggregators exchange who counts and 32 random bytes, and then the hash of clients, question and bytes.
         """
         data = question.to_bytes()
@@ -211,12 +220,12 @@ class Gatherer:
             if not self.last:
                 shares[client] = _Mask(keys, question.serial, size)
                 continue
-            words = keys.open(question.serial, data, answer.box, size)
+            words = keys.open(question.serial, data + told, answer.box, size)
             if words is None:
                 self._on_lost(client, f"{client} sent an update that is none: it is left out")
             else:
                 shares[client] = _Words(words)
-        agreed, coins = self._agree(question.serial, list(shares))
+        agreed, coins = self._agree(question.serial, list(shares), data + told)
         self.behind |= set(behind)
         for client in clients:
             answered = client in agreed or client in behind
@@ -250,8 +259,13 @@ class Gatherer:
             send_batch(self._transport, other, {}, passed)
         return answers
 
-    def _agree(self, serial: int, clients: Sequence[str]) -> tuple[tuple[str, ...], bytes]:
+    def _agree(self, serial: int, clients: Sequence[str], data: bytes = b"") -> tuple[tuple[str, ...], bytes]:
         """The clients on whom all aggregators agree, in job order, and common random bytes.
+
+        Parameters
+        ----------
+        data
+            What else they must agree on.
 
         Raises
         ------
@@ -262,7 +276,8 @@ class Gatherer:
         views = {name: _view(name, serial, text) for name, text in self._exchange(json.dumps(own).encode()).items()}
         common = set.intersection(*(set(view["clients"]) for view in views.values()))
         agreed = tuple(client for client in self._clients if client in common)
-        digest = hashlib.sha256(self._job_hash + json.dumps([serial, list(agreed)]).encode())
+        digest = hashlib.sha256(self._job_hash + hashlib.sha256(data).digest())
+        digest.update(json.dumps([serial, list(agreed)]).encode())
         for name in self._aggregators:
             digest.update(bytes.fromhex(views[name]["nonce"]))
         for name, other in self._exchange(digest.digest()).items():

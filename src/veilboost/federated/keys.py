@@ -30,7 +30,9 @@ from veilboost.version import __version__
 _SUITE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305)
 _NONCE_BYTES = 32
 _TAG_BYTES = 16
-_MOST_ROWS = 1 << 40
+
+#: No client has more.
+MOST_ROWS = 1 << 40
 
 
 class Identity(Protocol):
@@ -204,7 +206,7 @@ def accept_client(
     certificate, signature = text_of(header, "certificate"), octets_of(header, "signature")
     if own_nonce is None or certificate is None or signature is None or not isinstance(boxes, dict):
         return None
-    if header.get("name") != client or type(rows) is not int or not 0 < rows < _MOST_ROWS:
+    if header.get("name") != client or type(rows) is not int or not 0 < rows < MOST_ROWS:
         return None
     signed = {name: value for name, value in header.items() if name != "signature"}
     if not identity.verify(client, certificate, _client_statement(signed, job_hash, nonce), signature):

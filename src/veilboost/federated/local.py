@@ -55,7 +55,8 @@ class LocalRows:
         self._binned_by: list[npt.NDArray[np.float32]] = []
         self._margins: Float64 | None = None
         self._nodes = np.zeros(self.rows, dtype=np.int32)
-        self._trees, self._levels = 0, 0  # how far rows have been moved
+        self._trees = 0  # how far rows have been moved
+        self._levels: list[Level] = []  # and by which splits of the next tree
         self._derivatives: list[tuple[Int64, Int64]] = []
         self._derived_for = -1  # the first tree of the round
 
@@ -66,7 +67,7 @@ class LocalRows:
         """Begin an epoch: all rows are at the root of the first tree."""
         self._margins = None
         self._nodes[:] = 0
-        self._trees, self._levels = 0, 0
+        self._trees, self._levels = 0, []
         self._derivatives, self._derived_for = [], -1
 
     def keep(self, most: int) -> None:
@@ -222,9 +223,12 @@ class LocalRows:
 
     def _descend(self, forest: Forest, levels: list[Level]) -> None:
         assert self._bins is not None
-        for level in levels[self._levels :]:
+        if levels[: len(self._levels)] != self._levels:
+            # What moved the rows was a question that never was the aggregators'.
+            self._nodes[:], self._levels = 0, []
+        for level in levels[len(self._levels) :]:
             kernels.route(self._bins, self._nodes, *self._table_of(forest, level))
-            self._levels += 1
+            self._levels.append(level)
 
     def _step(self, tree: GrownTree) -> None:
         """Add the leaf weights of a complete tree; rows go back to the root."""
@@ -232,7 +236,7 @@ class LocalRows:
         values = leaf_values(self.task, tree).astype(np.float64)
         self._margins[self._trees % self.task.parameters.outputs] += values[self._nodes]
         self._nodes[:] = 0
-        self._trees, self._levels = self._trees + 1, 0
+        self._trees, self._levels = self._trees + 1, []
 
     def _table_of(self, forest: Forest, level: Level) -> tuple[Int32, npt.NDArray[np.uint8]]:
         """Of every node its column, and which bins go left."""

@@ -17,6 +17,7 @@ from veilboost.errors import ProtocolError
 #: sums, each exactly once in an epoch.
 KINDS = ("hello", "trees", "edges", "labels", "level", "leaves", "loss", "done")
 SUMS = ("edges", "labels", "level", "leaves", "loss")
+SETUP = ("edges", "labels")
 
 #: No message of an honest participant is larger.
 LARGEST_MESSAGE = 1 << 31
@@ -53,8 +54,15 @@ class Question:
 
     @property
     def place(self) -> tuple[int, int, int, int, int]:
-        """What rises from every question for sums to the next in an epoch."""
-        return self.serial, SUMS.index(self.kind) if self.kind in SUMS else -1, self.tree, self.level, self.attempt
+        """What rises from every question for sums to the next in an epoch.
+
+        Cuts, then labels come before all trees; the losses after so many trees before the sums for the next.
+        """
+        return self.serial, SETUP.index(self.kind) if self.kind in SETUP else len(SETUP), self.tree, *self._step
+
+    @property
+    def _step(self) -> tuple[int, int]:
+        return (-1, 0) if self.kind == "loss" else (self.level, self.attempt)
 
     def to_bytes(self) -> bytes:
         return json.dumps(

@@ -14,7 +14,7 @@ import numpy as np
 
 from veilboost.errors import ParticipantError
 from veilboost.federated.edges import STEPS, EdgeSearch, decide
-from veilboost.federated.forest import Forest, GrownTree
+from veilboost.federated.forest import Forest, GrownTree, Told
 from veilboost.federated.gather import BATCH, Collected, Gatherer, RangeChecks
 from veilboost.federated.growing import WHY, grow_tree, leaves_of, note_model
 from veilboost.federated.messages import Question
@@ -59,6 +59,7 @@ class Training:
         self._cohort: tuple[str, ...] = ()
         self._unchanged = False
         self._checks = RangeChecks(self.task.clients)
+        self._told = Told()
         self._protection = self.sized.protection
         # Noise is drawn at the aggregators only.
         self._noise = None if self._protection is None or self.session.dealing else self._protection.adder()
@@ -277,7 +278,8 @@ class Training:
         if self.gatherer is None:
             return None
         question = self._question(kind, tree, level, attempt, content)
-        return self.gatherer.collect(question, clients, size)
+        told = self._told.before(kind, tree, self.sized.rows, self.forest)
+        return self.gatherer.collect(question, clients, size, told)
 
     def _asked(self, tree: int) -> tuple[str, ...]:
         """Clients that are asked at the beginning of a tree, after those that have missed trees have caught up."""
@@ -324,7 +326,7 @@ class Training:
 def require_clients(task: FederatedTask, clients: Collection[str]) -> None:
     """Raise ParticipantError where fewer than `min_clients` take part."""
     if len(clients) < task.min_clients:
-        missing = ", ".join(client for client in task.clients if client not in clients)
+        missing = ", ".join([client for client in task.clients if client not in clients][:20])
         raise ParticipantError(
             f"only {len(clients)} of the {len(task.clients)} clients are left, and min_clients is "
             f"{task.min_clients}: bring back {missing} and continue with --resume"

@@ -29,6 +29,7 @@ from veilboost.federated.couriers import (
 )
 from veilboost.federated.forest import Forest
 from veilboost.federated.gather import Gatherer
+from veilboost.federated.keys import MOST_ROWS
 from veilboost.federated.privacy import Budget
 from veilboost.federated.sensitivity import Unit
 from veilboost.federated.task import FederatedTask, SizedTask
@@ -419,7 +420,7 @@ def _hear_rows(transport: Transport, job: Job, task: FederatedTask) -> SizedTask
     try:
         rows = json.loads(receive_bytes(transport, lead))
         sound = isinstance(rows, dict) and bool(rows) and set(rows) <= set(job.party_names)
-        sound = sound and all(type(count) is int and count > 0 for count in rows.values())
+        sound = sound and all(type(count) is int and 0 < count < MOST_ROWS for count in rows.values())
     except (ValueError, RecursionError):
         sound = False
     if not sound:

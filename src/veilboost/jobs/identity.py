@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
@@ -15,6 +15,9 @@ from cryptography.x509.oid import NameOID
 from veilboost.errors import InputError
 
 _SIGNATURE = ec.ECDSA(hashes.SHA256())
+
+#: What is shown may be anything at all.
+_NOT_SIGNED = (InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion, ValueError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,6 @@ class CertificateIdentity:
             if not isinstance(key, ec.EllipticCurvePublicKey):
                 return False
             key.verify(signature, data, _SIGNATURE)
-        except (InvalidSignature, ValueError, TypeError):
+        except _NOT_SIGNED:
             return False
         return True
