@@ -141,11 +141,10 @@ def test_clients_vanish_at_random_levels(seed: int) -> None:
 @pytest.mark.parametrize(
     "fate",
     [
-        "garbage",
         "replay",
         *(
             pytest.param(fate, marks=pytest.mark.slow)
-            for fate in ("flip", "short", "other", "first", "empty", "nonsense")
+            for fate in ("garbage", "flip", "short", "other", "first", "empty", "nonsense")
         ),
     ],
 )
@@ -201,7 +200,7 @@ class Absent:
         return question.kind != "level" or (client, question.tree, question.level) not in self.away
 
 
-@pytest.mark.parametrize("same_processes", [False, True])
+@pytest.mark.parametrize("same_processes", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_too_few_clients_end_the_training_and_it_can_be_resumed(same_processes: bool) -> None:
     """Bit for bit the model of a training without the interruption, also where clients live on."""
     table, task = case(3, min_clients=3, n_estimators=2, max_depth=2)
@@ -227,6 +226,7 @@ def test_too_few_clients_end_the_training_and_it_can_be_resumed(same_processes: 
     assert all(client.forest.to_bytes() == expected for client in again.clients.values())
 
 
+@pytest.mark.slow
 def test_resuming_on_other_clients() -> None:
     """A client that is not there any more is left out; the numbers of rows are those of the clients that are."""
     table, task = case(4, n_estimators=2, max_depth=2)
@@ -244,7 +244,7 @@ def test_resuming_on_other_clients() -> None:
 @pytest.mark.parametrize(
     "kind", ["level", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("edges", "labels"))]
 )
-@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("sign", [1, pytest.param(-1, marks=pytest.mark.slow)])
 def test_too_large_values_end_the_training_and_name_the_client(kind: str, sign: int) -> None:
     table, task = case(3, features=FEATURES if kind == "level" else NUMERIC)
     tables = split_rows(table, 3)

@@ -57,7 +57,9 @@ def check_same_trees(trained: Trained) -> None:
     assert len(shapes) > 1
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize(
+    "objective", [*OBJECTIVES[:2], *(pytest.param(one, marks=pytest.mark.slow) for one in OBJECTIVES[2:])]
+)
 def test_the_same_tree_at_all_participants(objective: str) -> None:
     check_same_trees(train(objective, FEW, n_estimators=3))
 
@@ -66,7 +68,7 @@ def test_the_same_tree_with_every_kind_of_column() -> None:
     check_same_trees(train("binary:logistic", EVERY_KIND, n_estimators=2, colsample_bynode=0.7, min_rows_per_leaf=3))
 
 
-@pytest.mark.parametrize("unit", ["row", "client"])
+@pytest.mark.parametrize("unit", ["row", pytest.param("client", marks=pytest.mark.slow)])
 def test_the_same_tree_with_noise(unit: str) -> None:
     pytest.importorskip("dp_accounting")
     check_same_trees(train("binary:logistic", FEW, 600, 8.0, unit, n_estimators=2))
@@ -140,6 +142,7 @@ def test_without_a_budget_there_is_no_noise(updates: list[Words]) -> None:
     assert np.array_equal(plain[0], plain[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epsilon", [0.5, 3.0])
 def test_a_smaller_budget_has_more_noise(epsilon: float, updates: list[Words]) -> None:
     pytest.importorskip("dp_accounting")

@@ -56,7 +56,6 @@ def datasets(objective: str) -> Iterator[tuple[str, Table]]:
     rng = np.random.default_rng(0)
     first = draw_table(FEATURES, ROWS, 1, objective, rng)
     yield "drawn", first
-    yield "drawn again", draw_table(FEATURES, ROWS, 1, objective, rng)
     yield "all equal, labels too", replace(first, values=np.ones_like(first.values), labels=np.ones(ROWS))
     yield "all missing", replace(first, values=np.full_like(first.values, np.nan))
 
@@ -221,7 +220,7 @@ def test_without_masks_or_seals_it_would_be_noticed(
     assert all(next(windows(words)) in everything for words in updates)
 
 
-@pytest.mark.parametrize("leaf_sums", [False, True])
+@pytest.mark.parametrize("leaf_sums", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_dealer_hears_nothing_and_clients_hear_what_is_public(leaf_sums: bool) -> None:
     table = draw("binary:logistic", 80, 3, FEATURES)
     trained = train(table, "binary:logistic", leaf_sums, n_estimators=2)

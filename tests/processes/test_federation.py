@@ -55,7 +55,7 @@ def report_of(out: Path, name: str) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["west", "north"])
 def test_client_that_is_killed_is_left_out(tmp_path: Path, victim: str) -> None:
-    case, out = federated_case(tmp_path, n_estimators=30, max_depth=3), tmp_path / "out"
+    case, out = federated_case(tmp_path, n_estimators=12, max_depth=3), tmp_path / "out"
     rest = tuple(name for name in ROLES if name != victim)
     with started(*all_roles(case, out)) as running:
         running[victim].await_line('"number": 2}')
@@ -65,7 +65,7 @@ def test_client_that_is_killed_is_left_out(tmp_path: Path, victim: str) -> None:
     kept = [name for name in CLIENTS if name != victim]
     models = [out / "model.json", *(out / name / "model.json" for name in kept)]
     assert len({path.read_bytes() for path in models}) == 1
-    assert len(load_model(models[0]).trees) == 30
+    assert len(load_model(models[0]).trees) == 12
     assert not (out / victim / "model.json").exists()
     undisturbed = tmp_path / "undisturbed"
     with started(*all_roles(case, undisturbed)) as running:
@@ -77,7 +77,7 @@ def test_client_that_is_killed_is_left_out(tmp_path: Path, victim: str) -> None:
 @pytest.mark.parametrize("victim", AGGREGATORS)
 def test_aggregator_that_is_killed_ends_the_training_and_it_can_be_resumed(tmp_path: Path, victim: str) -> None:
     """The model is then the very one of an undisturbed training; the ledger has what both starts have disclosed."""
-    case, out = federated_case(tmp_path, n_estimators=40, max_depth=3), tmp_path / "out"
+    case, out = federated_case(tmp_path, n_estimators=12, max_depth=3), tmp_path / "out"
     with started(*all_roles(case, out)) as running:
         running["south"].await_line('"number": 3}')
         running[victim].process.kill()
@@ -121,7 +121,7 @@ def test_client_of_another_job_or_version_is_refused(tmp_path: Path, other: str)
 
 @pytest.mark.slow
 def test_too_few_clients_are_one_line_and_can_be_resumed(tmp_path: Path) -> None:
-    case = federated_case(tmp_path, n_estimators=30, max_depth=3, federated={"min_clients": 3})
+    case = federated_case(tmp_path, n_estimators=12, max_depth=3, federated={"min_clients": 3})
     out, undisturbed = tmp_path / "out", tmp_path / "undisturbed"
     with started(*all_roles(case, out)) as running:
         running["south"].await_line('"number": 2}')
