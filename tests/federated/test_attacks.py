@@ -21,7 +21,7 @@ from tests.federated.test_parity import draw, parameters_of, split_rows
 from tests.federation import AGGREGATORS, JOB, Trained, identities, task_of, train_federated
 from tests.training import EVERY_KIND
 
-from veilboost.errors import ProtocolError
+from veilboost.errors import ParticipantError, ProtocolError
 from veilboost.federated.client import Client
 from veilboost.federated.counters import Counters
 from veilboost.federated.forest import Forest, Split
@@ -226,3 +226,32 @@ def test_losses_are_asked_for_between_trees(classes: int, counted: dict[Place, s
     trained = train_federated(task, split_rows(table, 3))
     assert all(len(clients) == 3 for clients in counted.values())
     assert len(trained.forests[0].metrics) == 3
+
+
+def test_cuts_and_first_margin_are_not_found_again_with_others() -> None:
+    """Two means of labels, with a client and without it, would tell the mean of its labels."""
+    table, task = case(3, n_estimators=1)
+    tables = split_rows(table, 3)
+    first = train_federated(task, tables).forests[0]
+    again = train_federated(
+        task,
+        tables,
+        forest=Forest(first.edges, first.ratios),
+        reached=lambda name, data: name != VICTIM,
+    )
+    assert again.forests[0].ratios == first.ratios
+    assert {Question.from_bytes(data).kind for _, data, _ in again.courier.seen} == {"hello", "level", "done"}
+
+
+def test_metrics_of_few_rows_are_not_computed() -> None:
+    """Enough rows were held back at the greeting, but not at those who are left."""
+    table = draw("binary:logistic", 300, 2, [EVERY_KIND[4]])
+    more = {"n_estimators": 3, "max_depth": 1, "early_stopping_rounds": 1, "validation_fraction": 0.2}
+    task = task_of(table.features, parameters_of("binary:logistic", **more), 3)
+
+    def reached(name: str, data: bytes) -> bool:
+        question = Question.from_bytes(data)
+        return name != "client2" or question.kind == "hello" or question.tree < 1
+
+    with pytest.raises(ParticipantError, match="rows, and a metric needs at least 50: bring back client2"):
+        train_federated(task, split_rows(table, 3), reached=reached)

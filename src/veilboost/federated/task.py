@@ -19,7 +19,7 @@ from veilboost.tables.binning import BinPlan, Layout
 from veilboost.tables.schema import Feature, Kind
 from veilboost.trees.category_sets import is_partitioned
 from veilboost.trees.parameters import Parameters
-from veilboost.trees.sampling import sample_features
+from veilboost.trees.sampling import sample_features, validation_rows
 
 #: Fraction bits of what the base score follows from.
 RATIO_BITS = 28
@@ -144,6 +144,12 @@ class SizedTask:
         """Rows of all clients."""
         return sum(self.rows.values())
 
+    @cached_property
+    def held_back(self) -> dict[str, int]:
+        """Rows that each client holds back for the validation metric."""
+        parameters = self.task.parameters
+        return {client: int(validation_rows(parameters, rows).sum()) for client, rows in self.rows.items()}
+
     @property
     def scales(self) -> Scales:
         """Fixed point of sums over all rows; raises InputError where there are too many."""
@@ -198,7 +204,8 @@ class SizedTask:
         parameters, count = self.task.parameters, len(self.task.features)
         if parameters.colsample_bynode != 1:
             return np.ones(count, dtype=np.bool_)
-        return sample_features(parameters, tree, level, count)[0]
+        permitted: npt.NDArray[np.bool_] = sample_features(parameters, tree, level, count)[0]
+        return permitted
 
     @cached_property
     def _scales(self) -> Scales:
