@@ -112,6 +112,14 @@ class FederatedTask:
         """Gradient, hessian and, where a minimum of rows per leaf is asked for, rows."""
         return 3 if self.parameters.min_rows_per_leaf else 2
 
+    @property
+    def largest_update(self) -> int:
+        """Words of the largest answer that a client is asked for."""
+        edges = len(self.numeric) * self.cuts + len(self.counted)
+        leaves = self.vectors << self.parameters.max_depth
+        level = leaves // 2 * self.space.n_bins
+        return max(edges, self.label_columns + 1, leaves if self.leaf_sums else level)
+
     def with_rows(self, rows: Mapping[str, int]) -> SizedTask:
         """The task for clients that have said how many rows they have."""
         return SizedTask(self, dict(rows))

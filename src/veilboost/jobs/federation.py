@@ -30,6 +30,7 @@ from veilboost.federated.couriers import (
 from veilboost.federated.forest import Forest
 from veilboost.federated.gather import Gatherer
 from veilboost.federated.keys import MOST_ROWS
+from veilboost.federated.messages import LARGEST_HEADER
 from veilboost.federated.privacy import Budget
 from veilboost.federated.sensitivity import Unit
 from veilboost.federated.task import FederatedTask, SizedTask
@@ -49,6 +50,7 @@ from veilboost.jobs.sealed import Arrays
 from veilboost.jobs.spec import Job, load_job
 from veilboost.mpc.handshake import Meeting, dealer_session, greet, owner_session
 from veilboost.mpc.ledger import Disclosure
+from veilboost.mpc.ring import WORD
 from veilboost.mpc.shares import Shared
 from veilboost.mpc.transport.base import Transport
 from veilboost.mpc.transport.connect import connect, listen
@@ -59,6 +61,9 @@ from veilboost.trees.xgboost_json import save_model
 
 #: How long a client whose connection is lost may take to come back.
 _CLIENT_RECONNECT_SECONDS = 10.0
+
+#: Of an answer: the size of its header, and the tag of its box.
+_FRAMING = 4 + 16
 
 #: A client's record of what it has answered.
 _COUNTERS = "answered.json"
@@ -373,7 +378,8 @@ def _courier(role: Role, transport: Transport) -> Courier:
     for client, link in found.items():
         if isinstance(link, ParticipantError):
             role.on_notice(f"{client} is not there: {link}")
-    return DirectCourier(links, lambda client, reason: role.on_notice(reason))
+    largest = LARGEST_HEADER + WORD.itemsize * federated_task(job).largest_update + _FRAMING
+    return DirectCourier(links, lambda client, reason: role.on_notice(reason), largest)
 
 
 def _lost(role: Role, outcome: Outcome, client: str, reason: str) -> None:
