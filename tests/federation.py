@@ -146,7 +146,9 @@ def train_federated(
                 lambda client, reason: lost.append((client, reason)) if me == 0 else None,
             )
             gatherer.greet(context, done)
-        known = Forest() if forest is None else Forest(forest.edges, forest.ratios, list(forest.trees))
+        known = Forest()  # all that the dealer has
+        if forest is not None and gatherer is not None:
+            known = Forest(forest.edges, forest.ratios, list(forest.trees))
         present = rows if gatherer is None else gatherer.rows
         training = Training(session, task.with_rows(present), gatherer, known)
         lead = gatherer is not None and gatherer.lead

@@ -146,12 +146,18 @@ def two_fractions(x: Shared) -> Shared:
     return fraction_scores(pair, pair, pair)
 
 
+def exact_floors(session: Session, x: Shared) -> object:
+    session.exact = True
+    return truncate(session, (x, 20))
+
+
 #: The calls of the table of costs. x lies between 1 and 99, the bits are arbitrary.
 CALLS: dict[str, Call] = {
     "multiply(x, y)": lambda s, x, b: multiply(s, (x, x + x)),
     "conjunction(x, y)": lambda s, x, b: conjunction(s, b, ~b),
     "conjunctions(w x y z)": lambda s, x, b: conjunctions(s, four_bits(s, b), np.arange(4)[None]),
     "truncate(x, 4)": lambda s, x, b: truncate(s, (x, 4)),
+    "truncate(x, 20), exact": lambda s, x, b: exact_floors(s, x),
     "unpack(x)": lambda s, x, b: unpack(s, x),
     "masked_planes(x, 64)": lambda s, x, b: masked_planes(s, x),
     "masked_planes(x, 32 lanes)": lambda s, x, b: masked_planes(s, x, lanes=True),
@@ -231,6 +237,24 @@ def test_every_documented_cost_is_measured() -> None:
 
 def test_the_page_knows_how_many_are_few() -> None:
     assert f"`FEW_ELEMENTS` ({FEW_ELEMENTS:,}) elements" in text_of("compare.md")
+
+
+FLOORS_LINE = re.compile(
+    r"^\| (\d+) \| (\d+) \| ([\d.]+) \| ([\d.]+) \| (\d+) \| ([\d.]+) \| ([\d.]+) \|$", re.MULTILINE
+)
+
+
+def test_cost_of_exact_floors_is_as_documented() -> None:
+    lines = FLOORS_LINE.findall(text_of("truncate.md"))
+    assert len(lines) >= 3
+    for bits, *documented in lines:
+
+        def floors(session: Session, x: Shared, _: SharedBits, bits: int = int(bits)) -> object:
+            session.exact = True
+            return truncate(session, (x, bits))
+
+        measured = [*measure(floors, 2, MANY), *measure(floors, 2, FEW)]
+        assert measured == [float(number) for number in documented]
 
 
 def measure_split_search(nodes: int, count: int, constraints: dict[str, int]) -> tuple[int, float, float]:

@@ -218,3 +218,13 @@ def test_damaged_state_is_refused(name: str, value: Any) -> None:
     except ProtocolError:
         return
     assert search.low.shape == search.found.shape == (2, 3) and 0 <= search.step < STEPS
+
+
+def test_cuts_of_few_cells_tell_none_of_them() -> None:
+    """As many bins as cells, or more: whoever knows the cuts knows no cell, only every tenth or so to a few bits."""
+    cells = (np.random.default_rng(3).normal(size=60) * 1000).astype(np.float32)
+    for cuts in (15, 63, 255):
+        (edges,) = search_in_the_clear(np.sort(to_keys(cells)), cuts).edges()
+        assert len(edges) <= 14
+        assert not np.isin(edges, cells).any()
+        assert not np.isin(np.nextafter(edges, np.float32(-np.inf)), cells).any()

@@ -107,7 +107,7 @@ def check(trained: Trained, meddler: Meddler, table: Table, complete: bool = Tru
         cohort = frozenset(meddler.cohorts[node.tree, depth - 1])
         assert verdicts[cohort][position][2], (node, sorted(cohort))
         nodes += 1
-    assert nodes > 3 * task.parameters.n_trees
+    assert nodes >= 3 * task.parameters.n_trees
 
 
 def test_the_check_notices_a_wrong_cohort() -> None:
@@ -141,11 +141,10 @@ def test_clients_vanish_at_random_levels(seed: int) -> None:
 @pytest.mark.parametrize(
     "fate",
     [
-        "garbage",
         "replay",
         *(
             pytest.param(fate, marks=pytest.mark.slow)
-            for fate in ("flip", "short", "other", "first", "empty", "nonsense")
+            for fate in ("garbage", "flip", "short", "other", "first", "empty", "nonsense")
         ),
     ],
 )
@@ -176,7 +175,7 @@ def test_answers_of_an_earlier_epoch_do_not_count() -> None:
 
 
 def test_a_client_that_missed_a_tree_catches_up() -> None:
-    table, task = case(3, n_estimators=5)
+    table, task = case(3, n_estimators=5, max_depth=2)
     away = {("client1", 1, 0), ("client2", 4, 0)}  # the latter misses the last tree
     meddler = Meddler(lambda client, kind, tree, level: "good")
     trained = train_federated(task, split_rows(table, 3), meddle=meddler, reached=Absent(away))
@@ -201,10 +200,10 @@ class Absent:
         return question.kind != "level" or (client, question.tree, question.level) not in self.away
 
 
-@pytest.mark.parametrize("same_processes", [False, True])
+@pytest.mark.parametrize("same_processes", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_too_few_clients_end_the_training_and_it_can_be_resumed(same_processes: bool) -> None:
     """Bit for bit the model of a training without the interruption, also where clients live on."""
-    table, task = case(3, min_clients=3)
+    table, task = case(3, min_clients=3, n_estimators=2, max_depth=2)
     tables = split_rows(table, 3)
     expected = train_federated(task, tables).forests[0].to_bytes()
     clients, kept = clients_of(task, tables), [b""]
@@ -213,7 +212,7 @@ def test_too_few_clients_end_the_training_and_it_can_be_resumed(same_processes: 
         kept.append(forest.to_bytes())
 
     meddler = Meddler(
-        lambda client, kind, tree, level: "none" if (client, tree, level) == ("client1", 1, 2) else "good"
+        lambda client, kind, tree, level: "none" if (client, tree, level) == ("client1", 1, 1) else "good"
     )
     with pytest.raises(ParticipantError) as caught:
         train_federated(task, tables, meddle=meddler, clients=clients, keep=keep)
@@ -227,16 +226,17 @@ def test_too_few_clients_end_the_training_and_it_can_be_resumed(same_processes: 
     assert all(client.forest.to_bytes() == expected for client in again.clients.values())
 
 
+@pytest.mark.slow
 def test_resuming_on_other_clients() -> None:
     """A client that is not there any more is left out; the numbers of rows are those of the clients that are."""
-    table, task = case(4)
+    table, task = case(4, n_estimators=2, max_depth=2)
     tables = split_rows(table, 4)
     kept: list[bytes] = []
     train_federated(task, tables, keep=lambda number, forest: kept.append(forest.to_bytes()))
     meddler = Meddler(lambda client, kind, tree, level: "vanish" if client == "client2" else "good")
     trained = train_federated(task, tables, meddle=meddler, forest=Forest.from_bytes(kept[0], task))
     assert trained.lost[0] == ("client2", "client2 did not take part in the greeting")
-    for place in [(0, 0), (0, 1), (0, 2)]:
+    for place in [(0, 0), (0, 1)]:
         meddler.cohorts[place] = set(task.clients)
     check(trained, meddler, table)
 
@@ -244,7 +244,7 @@ def test_resuming_on_other_clients() -> None:
 @pytest.mark.parametrize(
     "kind", ["level", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("edges", "labels"))]
 )
-@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("sign", [1, pytest.param(-1, marks=pytest.mark.slow)])
 def test_too_large_values_end_the_training_and_name_the_client(kind: str, sign: int) -> None:
     table, task = case(3, features=FEATURES if kind == "level" else NUMERIC)
     tables = split_rows(table, 3)

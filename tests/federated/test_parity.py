@@ -122,28 +122,51 @@ def parameters_of(objective: str, **more: Any) -> Parameters:
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_all_kinds_of_columns(objective: str) -> None:
-    _, model = agree(draw(objective, 400, 1), parameters_of(objective))
-    assert sum(len(set(tree.feature[~tree.leaf].tolist())) for tree in model.trees) > 4
+    classes = objective == "multi:softprob"  # three trees in a round
+    _, model = agree(draw(objective, 250, 1), parameters_of(objective, n_estimators=1 if classes else 2, max_bin=8))
+    assert sum(len(set(tree.feature[~tree.leaf].tolist())) for tree in model.trees) > 3
 
 
-@pytest.mark.parametrize("feature", EVERY_KIND, ids=lambda feature: feature.name.replace(" ", "-"))
+def test_everything_at_once() -> None:
+    table = draw("binary:logistic", 300, 2).weighted(0, np.random.default_rng(2), high=3.0)
+    more = {"colsample_bytree": 0.9, "colsample_bynode": 0.8, "seed": 5, "min_rows_per_leaf": 10, "base_score": 0.4}
+    more |= {"reg_alpha": 0.2, "reg_lambda": 2.0, "gamma": 0.1, "min_child_weight": 2.0, "scale_pos_weight": 2.0}
+    constraints = {"continuous": 1, "discrete with gaps": -1}
+    parameters = parameters_of("binary:logistic", max_bin=8, reveal_gain=True, monotone_constraints=constraints, **more)
+    _, model = agree(table, parameters)
+    assert all(tree.n_nodes > 1 for tree in model.trees)
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        pytest.param(feature, marks=() if number in (1, 5, 9) else pytest.mark.slow)
+        for number, feature in enumerate(EVERY_KIND)
+    ],
+    ids=lambda feature: feature.name.replace(" ", "-"),
+)
 def test_each_kind_of_column_alone(feature: Any) -> None:
     agree(draw("binary:logistic", 150, 3, [feature]), parameters_of("binary:logistic", max_bin=8), 2)
 
 
+def quick(*more: dict[str, Any]) -> list[Any]:
+    """Cases of the quick tests; those after the first two are for the slow ones."""
+    return [pytest.param(one, marks=() if number < 2 else pytest.mark.slow) for number, one in enumerate(more)]
+
+
 @pytest.mark.parametrize(
     "more",
-    [
-        {"reg_alpha": 0.5, "reg_lambda": 3.0, "gamma": 0.2, "min_child_weight": 4.0},
+    quick(
         {"max_delta_step": 0.3},
+        {"max_cat_to_onehot": 100},
+        {"reg_alpha": 0.5, "reg_lambda": 3.0, "gamma": 0.2, "min_child_weight": 4.0},
         {"scale_pos_weight": 3.0},
         {"base_score": 0.3},
         {"min_rows_per_leaf": 30},
         {"colsample_bytree": 0.7, "colsample_bylevel": 0.8, "colsample_bynode": 0.8, "seed": 5},
         {"monotone_constraints": {"continuous": 1, "discrete with gaps": -1}},
-        {"max_cat_to_onehot": 100},
         {"reveal_gain": True},
-    ],
+    ),
     ids=lambda more: next(iter(more)),
 )
 def test_parameters(more: dict[str, Any]) -> None:
@@ -151,7 +174,9 @@ def test_parameters(more: dict[str, Any]) -> None:
     assert any(tree.n_nodes > 1 for tree in model.trees)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize(
+    "objective", [OBJECTIVES[1], *(pytest.param(OBJECTIVES[at], marks=pytest.mark.slow) for at in (0, 2, 3))]
+)
 def test_sample_weights(objective: str) -> None:
     table = draw(objective, 300, 5).weighted(0, np.random.default_rng(6), high=4.0)
     agree(table, parameters_of(objective))
@@ -159,8 +184,8 @@ def test_sample_weights(objective: str) -> None:
 
 def test_however_the_rows_are_dealt_out() -> None:
     """The same model bit for bit with one client, with four, with other aggregators: sums are sums of integers."""
-    table = draw("binary:logistic", 500, 7)
-    parameters = parameters_of("binary:logistic", n_estimators=3, max_depth=4)
+    table = draw("binary:logistic", 250, 7, EVERY_KIND[1::2])
+    parameters = parameters_of("binary:logistic", max_bin=8)
     models = []
     for clients, aggregators, seed in ((1, 2, 0), (4, 2, 1), (4, 3, 2)):
         task = task_of(table.features, parameters, clients, min_clients=1)
@@ -177,9 +202,9 @@ def test_the_same_trees_as_xgboost() -> None:
     labels = rng.random(3000) < 1 / (1 + np.exp(-(values[:, 0] - 6) * 0.5 + (values[:, 1] > 4) - 0.2 * values[:, 2]))
     features = [replace(EVERY_KIND[2], name=f"x{number}") for number in range(4)]
     table = Table(tuple(features), values, (0,) * 4, labels.astype(float), 0)
-    parameters = parameters_of("binary:logistic", n_estimators=4, max_bin=64)
-    _, model = agree(table, parameters, 4)
+    parameters = parameters_of("binary:logistic", n_estimators=3, max_bin=32)
+    _, model = agree(table, parameters, 2)
     matrix = xgboost.DMatrix(values, label=labels)
-    given = {"objective": "binary:logistic", "max_depth": 3, "tree_method": "hist", "max_bin": 64}
-    expected = xgboost.train(given, matrix, 4).predict(matrix, output_margin=True)
+    given = {"objective": "binary:logistic", "max_depth": 3, "tree_method": "hist", "max_bin": 32}
+    expected = xgboost.train(given, matrix, 3).predict(matrix, output_margin=True)
     assert np.abs(model.predict_margin(values) - expected).max() < 1e-4

@@ -15,6 +15,7 @@ from veilboost.mpc.transport.base import Transport
 
 _SIZE_BYTES = 8
 _LARGEST_LIST = 1 << 24
+_LONGEST_SECONDS = 1e9
 
 
 class Courier(Protocol):
@@ -125,7 +126,7 @@ def relay(transport: Transport, peer: str, ask: Callable[[Mapping[str, bytes], f
         if header.get("over"):
             return
         seconds = header.get("seconds")
-        if not isinstance(seconds, int | float):
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds < _LONGEST_SECONDS:
             raise ProtocolError(f"{peer} sent a batch of questions that cannot be read: is it on another version?")
         answers = ask(questions, float(seconds))
         send_batch(transport, peer, {}, {client: answers[client] for client in questions if client in answers})

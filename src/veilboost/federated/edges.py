@@ -23,7 +23,8 @@ from veilboost.mpc.protocols.compare import negative_planes
 from veilboost.mpc.protocols.multiply import conjunction
 from veilboost.mpc.ring import to_ring, unpack_bits
 from veilboost.mpc.session import Session
-from veilboost.mpc.shares import Shared, stack
+from veilboost.mpc.shares import Shared, stack, stack_bits
+from veilboost.splitting.search import pick_bits
 from veilboost.tables.binning import ABOVE_ALL
 
 Keys = npt.NDArray[np.uint32]
@@ -82,7 +83,7 @@ class EdgeSearch:
 
     @property
     def thresholds(self) -> Keys:
-        """Where to count next, shape (columns, cuts); those that are found are counted again."""
+        """Where to count next, shape (columns, cuts); of cuts that are found, these."""
         return np.where(self.found, self.low, self.low | np.uint32(1 << (STEPS - 1 - self.step)))
 
     @property
@@ -158,7 +159,8 @@ def decide(session: Session, counts: Shared, present: Shared, search: EdgeSearch
     -----
     The rank of cut k of K = cuts + 1 bins may be (k - 1/2) n / K to (k + 1/2) n / K, and within c / 2 of k n / K for c
     = `LEAST_EQUAL`. It is too low if 2 K count < (2 k - 1) n and 2 K count < 2 k n - c K, and too high if 2 K count >
-    (2 k + 1) n and 2 K count > 2 k n + c K. Two comparisons each; the conjunctions are published.
+    (2 k + 1) n and 2 K count > 2 k n + c K. Two comparisons each; the conjunctions of cuts that are not found yet are
+    published.
     """
     columns, cuts = search.columns, search.cuts
     bins, number = cuts + 1, np.arange(1, cuts + 1)
@@ -180,9 +182,14 @@ def decide(session: Session, counts: Shared, present: Shared, search: EdgeSearch
             "clients bin by them; what each step of the search tells follows from the cut of each quantile",
             (columns, cuts),
         )
-    words = session.publish(planes, EDGES)
-    if words is None:
+    if session.dealing:
         search.step += 1
         return
-    below, above = unpack_bits(words, planes.count).astype(np.bool_).reshape(2, columns, cuts)
-    search.advance(below, above)
+    searching = np.flatnonzero(~search.found)
+    outcome = np.zeros((2, columns * cuts), dtype=np.bool_)
+    if len(searching):
+        bits = stack_bits([pick_bits(planes[side], searching) for side in range(2)])
+        words = session.publish(bits, EDGES)
+        assert words is not None
+        outcome[:, searching] = unpack_bits(words, bits.count).astype(np.bool_)
+    search.advance(*outcome.reshape(2, columns, cuts))

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from veilboost.federated.forest import GrownTree, Level, Split
 from veilboost.federated.task import FederatedTask, SizedTask
 from veilboost.mpc.fixed_point import decode
-from veilboost.mpc.ring import Words, pack_bits, unpack_bits, words_for
+from veilboost.mpc.ring import WORD, Words, pack_bits, unpack_bits, words_for
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, SharedBits
 from veilboost.splitting.gain import Standing
@@ -102,6 +102,7 @@ def grow_tree(
     bounds = bounds_of_root(session, parameters, scales)
     signs = task.space.of_candidates(parameters.signs(task.features))
     children: Standing | None = None
+    whole = True  # all levels are of the same clients
     found: list[_Found] = []
     for level in range(parameters.max_depth):
         session.phases.enter("sums of clients")
@@ -111,7 +112,8 @@ def grow_tree(
         standing = _standing(session, sized, sums, alive, bounds, children, unchanged)
         permitted = sample_features(parameters, number, level, len(task.features))
         splits, partition = _search(session, sized, parameters, histogram, standing, permitted, signs)
-        found.append(_disclose(session, sized, splits, standing, partition))
+        whole = whole and (level == 0 or unchanged())
+        found.append(_disclose(session, sized, splits, standing, partition, whole))
         grown.levels.append(_level_of(task, found[-1]))
         alive = found[-1].alive(2**level)
         children = splits.children
@@ -123,8 +125,8 @@ def grow_tree(
     session.phases.enter("leaves")
     covers = [cover for level in found for cover in level.covers]
     if parameters.reveal_gain:
-        words = session.publish(children.sums[1], COVERS)
-        covers += _decoded(words, scales.hessian_bits, task.unit.hessian)
+        words = session.publish(children.sums[1], COVERS) if whole else np.zeros(2**parameters.max_depth, dtype=WORD)
+        covers += _decoded(None if session.dealing else words, scales.hessian_bits, task.unit.hessian)
     weights = publish_weights(session, children, parameters, sized)
     gains = tuple(gain for level in found for gain in level.gains)
     return replace(grown, weights=weights, gains=gains, covers=tuple(covers))
@@ -208,9 +210,18 @@ def _search(
 
 
 def _disclose(
-    session: Session, sized: SizedTask, splits: Splits, standing: Standing, partition: LevelPartition | None
+    session: Session,
+    sized: SizedTask,
+    splits: Splits,
+    standing: Standing,
+    partition: LevelPartition | None,
+    whole: bool,
 ) -> _Found:
-    """Publish the winners of a level."""
+    """Publish the winners of a level.
+
+    Gains and hessian sums stay secret (zero) once the tree has lost a client: what a node's sum and those of its
+    children differ by would be that client's.
+    """
     task, scales = sized.task, sized.scales
     words = session.publish(splits.choice, SPLITS)
     choice = None if words is None else words.view(np.int64)
@@ -222,8 +233,12 @@ def _disclose(
         sets = None if words is None else unpack_bits(words, planes.count).astype(np.bool_)
     if not task.parameters.reveal_gain:
         return _Found(choice, sets)
-    gains = session.publish(splits.gain, GAINS)
-    covers = session.publish(standing.sums[1], COVERS)
+    if session.dealing:
+        return _Found(choice, sets)
+    nothing = np.zeros(standing.sums.shape[1], dtype=WORD)
+    gains, covers = (
+        session.publish(*each) if whole else nothing for each in ((splits.gain, GAINS), (standing.sums[1], COVERS))
+    )
     return _Found(
         choice,
         sets,

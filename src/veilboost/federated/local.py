@@ -85,7 +85,10 @@ class LocalRows:
         self._nodes = self._nodes[kept]
 
     def edge_counts(self, search: EdgeSearch, protection: Protection | None) -> Words:
-        """Cells below each threshold, shape (columns * cuts,); at the first step also present cells of `counted`."""
+        """Cells below each threshold, shape (columns * cuts,); at the first step also present cells of `counted`.
+
+        Zero for cuts that are found: they are not asked for again, of other clients maybe.
+        """
         if self._ordered is None:
             if self._bins is not None:
                 raise _begun()
@@ -93,6 +96,7 @@ class LocalRows:
             self._ordered = [np.sort(to_keys(column[~np.isnan(column)])) for column in columns]
         pairs = zip(self._ordered, search.thresholds, strict=True)
         counts = np.concatenate([count_below(keys, thresholds) for keys, thresholds in pairs])
+        counts[search.found.reshape(-1)] = 0
         present = np.array([len(self._ordered[at]) for at in self.task.counted], dtype=np.int64)
         if protection is not None:
             counts = protection.clip("edges", [counts])[0]

@@ -34,7 +34,7 @@ class Shape:
     rounds, classes, depth
         Rounds of boosting, trees per round, levels of splits.
     features, searched, counted
-        Features whose bins are asked for at a node, fewer than all where columns are sampled; numeric features whose
+        Features whose bins are asked for on a level, fewer than all where columns are sampled; numeric features whose
         edges are searched; those whose present cells are counted.
     bins, steps
         Bins of a numeric feature (one more than targets of the search); steps of the search.

@@ -14,8 +14,11 @@ Questions and their components, all in fixed-point integers modulo 2^64; F featu
 - "labels", once: sums of the labels' columns, with weights the sum of weights.
 - "leaves", per round: for all leaves of the round's trees (one per class) sums of g, h, and rows if these are counted.
 - "level", per round and level: for all nodes of the level and all bins of F features the same sums. A row is in one
-  node and in one bin of each feature: F times the squared sensitivity of "leaves". Where columns are sampled, clients
-  send the bins of permitted features only, and F is their number.
+  node and in one bin of each feature: F times the squared sensitivity of "leaves". Where columns are sampled by tree or
+  by level, F is the number of those that the level may split on: clients put zeros in the bins of the others, and no
+  value that is disclosed depends on these, since the sums of a node are taken over the bins of a permitted column too
+  (`SizedTask.whole`). Where they are sampled by node, the nodes of a level use different columns, clients sum all, and
+  F is their number.
 
 **Units.** g, h and rows have noise of different sizes. A component has a public unit u, and what is bounded is
 D^2 = sum over components of |difference|^2 / u^2. With noise of variance z^2 D^2 u^2 in each, the whole has the noise

@@ -323,7 +323,7 @@ class Training:
 
     def _news(self, tree: int, level: int = 0) -> dict[str, Any]:
         """What clients must know before they answer a question on a tree: the last one, or what comes before all."""
-        if level > 0 or self.session.dealing:
+        if level > 0 or self.gatherer is None:  # the dealer asks nobody, and has no checkpoint with earlier trees
             return {}
         if tree > 0:
             return {"last": self.forest.trees[tree - 1].to_json()}
