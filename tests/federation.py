@@ -151,7 +151,8 @@ def train_federated(
             known = Forest(forest.edges, forest.ratios, list(forest.trees))
         present = rows if gatherer is None else gatherer.rows
         training = Training(session, task.with_rows(present), gatherer, known)
-        training.run(done, keep=lambda number: keep(number, known) if gatherer is not None and gatherer.lead else None)
+        lead = gatherer is not None and gatherer.lead
+        training.run(done, keep=lambda number: keep(number, known) if lead else None, begun=forest is not None)
         return session, known
 
     results = network.run(main)

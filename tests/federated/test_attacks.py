@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -21,13 +22,15 @@ from tests.federated.test_parity import draw, parameters_of, split_rows
 from tests.federation import AGGREGATORS, JOB, Trained, identities, task_of, train_federated
 from tests.training import EVERY_KIND
 
-from veilboost.errors import ProtocolError
+from veilboost.errors import ParticipantError, ProtocolError
 from veilboost.federated.client import Client
 from veilboost.federated.counters import Counters
+from veilboost.federated.couriers import DirectCourier, receive_bytes, send_bytes
 from veilboost.federated.forest import Forest, Split
 from veilboost.federated.gather import Collected, Gatherer
 from veilboost.federated.keys import ClientKeys, _client_statement
 from veilboost.federated.messages import Answer, Question
+from veilboost.mpc.transport.memory import MemoryNetwork, MemoryTransport
 
 LEAD, LAST = AGGREGATORS[:2]
 VICTIM = "client0"
@@ -226,3 +229,69 @@ def test_losses_are_asked_for_between_trees(classes: int, counted: dict[Place, s
     trained = train_federated(task, split_rows(table, 3))
     assert all(len(clients) == 3 for clients in counted.values())
     assert len(trained.forests[0].metrics) == 3
+
+
+def test_cuts_and_first_margin_are_not_found_again_with_others() -> None:
+    """Two means of labels, with a client and without it, would tell the mean of its labels."""
+    table, task = case(3, n_estimators=1)
+    tables = split_rows(table, 3)
+    first = train_federated(task, tables).forests[0]
+    again = train_federated(
+        task,
+        tables,
+        forest=Forest(first.edges, first.ratios),
+        reached=lambda name, data: name != VICTIM,
+    )
+    assert again.forests[0].ratios == first.ratios
+    assert {Question.from_bytes(data).kind for _, data, _ in again.courier.seen} == {"hello", "level", "done"}
+
+
+def test_metrics_of_few_rows_are_not_computed() -> None:
+    """Enough rows were held back at the greeting, but not at those who are left."""
+    table = draw("binary:logistic", 300, 2, [EVERY_KIND[4]])
+    more = {"n_estimators": 3, "max_depth": 1, "early_stopping_rounds": 1, "validation_fraction": 0.2}
+    task = task_of(table.features, parameters_of("binary:logistic", **more), 3)
+
+    def reached(name: str, data: bytes) -> bool:
+        question = Question.from_bytes(data)
+        return name != "client2" or question.kind == "hello" or question.tree < 1
+
+    with pytest.raises(ParticipantError, match="rows, and a metric needs at least 50: bring back client2"):
+        train_federated(task, split_rows(table, 3), reached=reached)
+
+
+def test_an_answer_beyond_all_that_was_asked_for_is_not_waited_for() -> None:
+    """A client that announces two gigabytes is lost at once, before any room is made for them."""
+    network = MemoryNetwork(["client0", "client1", LEAD])
+    lost: list[str] = []
+
+    def main(transport: MemoryTransport) -> dict[str, bytes]:
+        if transport.name == LEAD:
+            links = {name: transport for name in ("client0", "client1")}
+            courier = DirectCourier(links, lambda name, reason: lost.append(reason), 1000)
+            transport.close = lambda reason=None: None  # type: ignore[method-assign]
+            return courier.ask(dict.fromkeys(links, b"question"), 5.0)
+        receive_bytes(transport, LEAD)
+        if transport.name == "client0":
+            transport.send(LEAD, np.frombuffer((1 << 30).to_bytes(8, "big"), dtype=np.uint8))
+        else:
+            send_bytes(transport, LEAD, bytes(1000))
+        return {}
+
+    assert set(network.run(main)[LEAD]) == {"client1"}
+    assert lost == [f"client0 announces a message of {1 << 30} bytes: is it on another version?"]
+
+
+@pytest.mark.parametrize("leaf_sums", [False, True])
+def test_no_honest_answer_is_larger_than_the_largest(leaf_sums: bool) -> None:
+    table = draw("binary:logistic", 100, 2, EVERY_KIND)
+    more = {"n_estimators": 1, "max_depth": 2, "max_bin": 4}
+    task = task_of(table.features, parameters_of("binary:logistic", **more), 3, leaf_sums=leaf_sums)
+
+    def reached(name: str, data: bytes) -> bool:  # of the others both children are asked for then
+        question = Question.from_bytes(data)
+        return name != VICTIM or (question.kind, question.level) != ("level", 1)
+
+    trained = train_federated(task, split_rows(table, 3), reached=reached)
+    boxes = [len(read.box) for _, _, answer in trained.courier.seen if (read := Answer.from_bytes(answer)) is not None]
+    assert max(boxes) == 8 * task.largest_update + 16

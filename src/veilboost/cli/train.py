@@ -45,9 +45,9 @@ def train(
             run = run_all(job, job_file, files, out, progress, resume=resume, on_progress=progress.report, **listeners)
         except ParticipantError as error:
             kept = kept_trees(job, out)
-            if not kept:
+            if kept is None:
                 raise
-            trees = "1 tree is" if kept == 1 else f"{kept} trees are"
+            trees = {0: "what comes before the first tree is", 1: "1 tree is"}.get(kept, f"{kept} trees are")
             raise type(error)(f"{error}; {trees} kept: the same command with --resume continues") from None
     if not quiet:
         for line in summary(job, run):
@@ -56,11 +56,16 @@ def train(
         typer.echo(f"model and ledger are in {out}; the report is {out / 'report.html'}, for {readers}")
 
 
-def kept_trees(job: Job, out: Path) -> int:
-    """After how many trees a training that was interrupted can go on; 0 if it must begin again."""
+def kept_trees(job: Job, out: Path) -> int | None:
+    """After how many trees a training that was interrupted can go on; None if it must begin again."""
+    if job.federated is not None and job.federated.epsilon is not None:
+        return None
     keepers = job.aggregator_names or job.party_names
     kept = [[int(path.stem[5:]) for path in (out / name).glob("tree-?????.checkpoint")] for name in keepers]
-    return min(max(numbers, default=0) for numbers in kept)
+    number = min(max(numbers, default=0) for numbers in kept)
+    if number == 0:
+        return None
+    return number if job.federated is None else number - 1  # the first one is kept before the first tree
 
 
 def _nvflare() -> Callable[..., LocalRun]:

@@ -40,9 +40,17 @@ class DirectCourier:
         By client a transport with that client alone, so that the loss of one is not the end of the others.
     on_lost
         Called with the name of a client that is lost, and the reason.
+    largest
+        Bytes of the largest answer of an honest client; none of another is waited for, or kept in memory.
     """
 
-    def __init__(self, links: Mapping[str, Transport], on_lost: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        links: Mapping[str, Transport],
+        on_lost: Callable[[str, str], None],
+        largest: int = LARGEST_MESSAGE,
+    ) -> None:
+        self._largest = largest
         self._all, self._links = links, dict(links)
         self._on_lost = on_lost
         self._workers = ThreadPoolExecutor(max(1, len(self._links)), thread_name_prefix="ask")
@@ -83,7 +91,7 @@ class DirectCourier:
     def _ask(self, client: str, question: bytes) -> bytes:
         link = self._links[client]
         send_bytes(link, client, question)
-        return receive_bytes(link, client)
+        return receive_bytes(link, client, self._largest)
 
     def _drop(self, client: str, reason: str) -> None:
         link = self._links.pop(client)
@@ -130,10 +138,10 @@ def send_bytes(transport: Transport, peer: str, data: bytes) -> None:
     transport.send(peer, np.frombuffer(data, dtype=np.uint8))
 
 
-def receive_bytes(transport: Transport, peer: str) -> bytes:
-    """The next message of `send_bytes`."""
+def receive_bytes(transport: Transport, peer: str, largest: int = LARGEST_MESSAGE) -> bytes:
+    """The next message of `send_bytes`, of at most so many bytes."""
     size = int.from_bytes(transport.receive(peer, _SIZE_BYTES).tobytes(), "big")
-    if size > LARGEST_MESSAGE:
+    if size > largest:
         raise ProtocolError(f"{peer} announces a message of {size} bytes: is it on another version?")
     return transport.receive(peer, size).tobytes()
 

@@ -22,7 +22,8 @@ SETUP = ("edges", "labels")
 #: No message of an honest participant is larger.
 LARGEST_MESSAGE = 1 << 31
 
-_LARGEST_HEADER = 1 << 24
+#: Of an answer: room for the boxes of a thousand aggregators.
+LARGEST_HEADER = 1 << 18
 
 #: What is nested deeper than an honest header could be read here, and then not be written again for the others.
 _MOST_BRACKETS = 64
@@ -120,7 +121,7 @@ class Answer:
     def from_bytes(cls, data: bytes) -> Answer | None:
         """None where it cannot be read."""
         size = int.from_bytes(data[:4], "big")
-        if len(data) < 4 or size > min(_LARGEST_HEADER, len(data) - 4):
+        if len(data) < 4 or size > min(LARGEST_HEADER, len(data) - 4):
             return None
         if sum(data.count(bracket, 4, 4 + size) for bracket in (b"[", b"{")) > _MOST_BRACKETS:
             return None

@@ -19,7 +19,7 @@ from veilboost.tables.binning import BinPlan, Layout
 from veilboost.tables.schema import Feature, Kind
 from veilboost.trees.category_sets import is_partitioned
 from veilboost.trees.parameters import Parameters
-from veilboost.trees.sampling import sample_features
+from veilboost.trees.sampling import sample_features, validation_rows
 
 #: Fraction bits of what the base score follows from.
 RATIO_BITS = 28
@@ -112,6 +112,14 @@ class FederatedTask:
         """Gradient, hessian and, where a minimum of rows per leaf is asked for, rows."""
         return 3 if self.parameters.min_rows_per_leaf else 2
 
+    @property
+    def largest_update(self) -> int:
+        """Words of the largest answer that a client is asked for."""
+        edges = len(self.numeric) * self.cuts + len(self.counted)
+        leaves = self.vectors << self.parameters.max_depth
+        level = leaves // 2 * self.space.n_bins
+        return max(edges, self.label_columns + 1, leaves if self.leaf_sums else level)
+
     def with_rows(self, rows: Mapping[str, int]) -> SizedTask:
         """The task for clients that have said how many rows they have."""
         return SizedTask(self, dict(rows))
@@ -143,6 +151,12 @@ class SizedTask:
     def total(self) -> int:
         """Rows of all clients."""
         return sum(self.rows.values())
+
+    @cached_property
+    def held_back(self) -> dict[str, int]:
+        """Rows that each client holds back for the validation metric."""
+        parameters = self.task.parameters
+        return {client: int(validation_rows(parameters, rows).sum()) for client, rows in self.rows.items()}
 
     @property
     def scales(self) -> Scales:

@@ -27,6 +27,7 @@ from veilboost.mpc.protocols.truncate import truncate
 from veilboost.mpc.ring import Words, to_ring
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared, concatenate
+from veilboost.splitting.metrics import LEAST_VALIDATION_ROWS
 from veilboost.splitting.search import interleave
 
 
@@ -73,6 +74,9 @@ class Training:
         done: int = 0,
         on_tree: Callable[[int], None] = lambda number: None,
         keep: Callable[[int], None] = lambda number: None,
+        *,
+        begun: bool = False,
+        keep_setup: Callable[[], None] = lambda: None,
     ) -> Forest:
         """Train.
 
@@ -84,6 +88,11 @@ class Training:
             Called with the number of rounds done: after the setup, then after every round.
         keep
             Called after every round, to write a checkpoint.
+        begun
+            Whether cuts and first margin are known. They are not found twice: two first margins, with a client and
+            without it, would tell the mean of its labels.
+        keep_setup
+            Called when they are found, to write a checkpoint.
 
         Raises
         ------
@@ -92,11 +101,12 @@ class Training:
         """
         session, parameters = self.session, self.task.parameters
         session.exact = True
-        if done == 0:
+        if done == 0 and not begun:
             session.phases.enter("setup")
             self._find_edges()
             if parameters.base_score is None:
                 self._find_ratios()
+            keep_setup()
         note_model(session, self.task)
         on_tree(done)
         for number in range(done * parameters.outputs, parameters.n_trees):
@@ -107,6 +117,8 @@ class Training:
                     session.phases.enter("validation")
                     news, bounds = self._news(number + 1), bounds_of_losses(self.sized)
                     self.losses.append(self._sum("loss", number + 1, news, 2, bounds))
+                    if self.gatherer is not None:
+                        self._require_losses(self._cohort)
                 session.phases.enter("checkpoint")
                 keep((number + 1) // parameters.outputs)
                 on_tree((number + 1) // parameters.outputs)
@@ -280,6 +292,16 @@ class Training:
         question = self._question(kind, tree, level, attempt, content)
         told = self._told.before(kind, tree, self.sized.rows, self.forest)
         return self.gatherer.collect(question, clients, size, told)
+
+    def _require_losses(self, cohort: Sequence[str]) -> None:
+        """Raises ParticipantError where too few rows are held back at the clients that are left."""
+        held_back = sum(self.sized.held_back[client] for client in cohort)
+        if held_back < LEAST_VALIDATION_ROWS:
+            missing = ", ".join([client for client in self.task.clients if client not in cohort][:20])
+            raise ParticipantError(
+                f"the clients that are left hold back {held_back} rows, and a metric needs at least "
+                f"{LEAST_VALIDATION_ROWS}: bring back {missing} and continue with --resume"
+            )
 
     def _asked(self, tree: int) -> tuple[str, ...]:
         """Clients that are asked at the beginning of a tree, after those that have missed trees have caught up."""

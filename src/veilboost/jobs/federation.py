@@ -30,6 +30,7 @@ from veilboost.federated.couriers import (
 from veilboost.federated.forest import Forest
 from veilboost.federated.gather import Gatherer
 from veilboost.federated.keys import MOST_ROWS
+from veilboost.federated.messages import LARGEST_HEADER
 from veilboost.federated.privacy import Budget
 from veilboost.federated.sensitivity import Unit
 from veilboost.federated.task import FederatedTask, SizedTask
@@ -49,17 +50,20 @@ from veilboost.jobs.sealed import Arrays
 from veilboost.jobs.spec import Job, load_job
 from veilboost.mpc.handshake import Meeting, dealer_session, greet, owner_session
 from veilboost.mpc.ledger import Disclosure
+from veilboost.mpc.ring import WORD
 from veilboost.mpc.shares import Shared
 from veilboost.mpc.transport.base import Transport
 from veilboost.mpc.transport.connect import connect, listen
 from veilboost.mpc.transport.tls import TlsTransport
 from veilboost.splitting.metrics import check_held_back
 from veilboost.tables.reading import Source
-from veilboost.trees.sampling import validation_rows
 from veilboost.trees.xgboost_json import save_model
 
 #: How long a client whose connection is lost may take to come back.
 _CLIENT_RECONNECT_SECONDS = 10.0
+
+#: Of an answer: the size of its header, and the tag of its box.
+_FRAMING = 4 + 16
 
 #: A client's record of what it has answered.
 _COUNTERS = "answered.json"
@@ -209,7 +213,9 @@ def run_aggregator(role: Role) -> Outcome:
             if checkpoints is not None and meeting.trees_done:
                 training.losses = checkpoints.load(meeting.trees_done, partial(_losses, session.holder))
             keep = partial(_keep, checkpoints, meeting.context, training)
-            training.run(meeting.trees_done, timed(role, outcome), keep)
+            done = max(0, meeting.trees_done - 1)
+            begun = meeting.trees_done > 0
+            training.run(done, timed(role, outcome), keep, begun=begun, keep_setup=partial(keep, 0))
         except BaseException as error:
             if isinstance(courier, DirectCourier):
                 courier.abandon(str(error) if isinstance(error, ParticipantError) else f"{role.name} had to give up")
@@ -244,9 +250,10 @@ def run_federated_dealer(role: Role) -> Outcome:
         session.phases.on_enter = role.on_phase
         sized = _hear_rows(transport, job, task)
         outcome.rows = sized.total
-        done = meeting.trees_done
+        done = max(0, meeting.trees_done - 1)
         losses = [Shared(None, None, (2,))] * (done if job.parameters.early_stopping_rounds is not None else 0)
-        Training(session, sized, None, losses=losses).run(done, timed(role, outcome))
+        training = Training(session, sized, None, losses=losses)
+        training.run(done, timed(role, outcome), begun=meeting.trees_done > 0)
         role.on_phase("waiting for the aggregators")
         for aggregator in job.aggregator_names:
             hear_that_it_is_saved(transport, aggregator)
@@ -371,7 +378,8 @@ def _courier(role: Role, transport: Transport) -> Courier:
     for client, link in found.items():
         if isinstance(link, ParticipantError):
             role.on_notice(f"{client} is not there: {link}")
-    return DirectCourier(links, lambda client, reason: role.on_notice(reason))
+    largest = LARGEST_HEADER + WORD.itemsize * federated_task(job).largest_update + _FRAMING
+    return DirectCourier(links, lambda client, reason: role.on_notice(reason), largest)
 
 
 def _lost(role: Role, outcome: Outcome, client: str, reason: str) -> None:
@@ -381,12 +389,13 @@ def _lost(role: Role, outcome: Outcome, client: str, reason: str) -> None:
 
 
 def _keep(checkpoints: Checkpoints | None, epoch: bytes, training: Training, number: int) -> None:
+    """Write what is there after so many rounds. The first checkpoint, number 1, is that before the first round."""
     if checkpoints is not None:
         arrays: Arrays = {"forest": np.frombuffer(training.forest.to_bytes(), dtype=np.uint8)}
         if training.losses:
             arrays["losses"] = np.stack([loss.words for loss in training.losses])
         with writing(checkpoints.directory):
-            checkpoints.keep(number, arrays, epoch)
+            checkpoints.keep(number + 1, arrays, epoch)
 
 
 def _losses(holder: int | None, arrays: Arrays) -> list[Shared]:
@@ -408,8 +417,7 @@ def _enough_rows(sized: SizedTask) -> SizedTask:
     if sized.total < LEAST_ROWS:
         raise InputError(f"{sized.total} rows are too few to train on: a training needs at least {LEAST_ROWS} in all")
     if sized.task.parameters.validation_fraction is not None:
-        held_back = sum(int(validation_rows(sized.task.parameters, rows).sum()) for rows in sized.rows.values())
-        check_held_back(sized.task.parameters, held_back, sized.total)
+        check_held_back(sized.task.parameters, sum(sized.held_back.values()), sized.total)
     sized.scales  # noqa: B018  raises where there are too many, or noise is too large
     return sized
 
