@@ -24,9 +24,10 @@ from typing import Any
 import numpy as np
 from environment import environment
 
-from veilboost.federated.gather import BATCH, Gatherer, RangeChecks
+from veilboost.federated.gather import BATCH, Gatherer
 from veilboost.federated.keys import ClientRing
 from veilboost.federated.messages import Answer, Question
+from veilboost.federated.range_checks import RangeChecks
 from veilboost.jobs.certificates import write_certificates
 from veilboost.jobs.identity import CertificateIdentity
 from veilboost.jobs.process import peak_memory

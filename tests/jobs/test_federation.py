@@ -14,9 +14,10 @@ from tests.processes.support import FEATURES, LABEL, Case, draw_rows, free_ports
 
 from veilboost import FederatedClassifier, FederatedRegressor
 from veilboost.errors import InputError, ParticipantError, PeerLost
+from veilboost.jobs.aggregator import run_aggregator
 from veilboost.jobs.certificates import write_certificates
 from veilboost.jobs.entries import DEALER
-from veilboost.jobs.federation import run_aggregator, run_client, run_federated_analyst, run_federated_dealer
+from veilboost.jobs.federation import run_client, run_federated_analyst, run_federated_dealer
 from veilboost.jobs.local import run_local
 from veilboost.jobs.outcome import Outcome
 from veilboost.jobs.role import Role

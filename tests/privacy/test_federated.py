@@ -25,9 +25,10 @@ from veilboost.errors import ParticipantError, ProtocolError
 from veilboost.federated.client import Client
 from veilboost.federated.counters import Counters
 from veilboost.federated.forest import Forest
-from veilboost.federated.gather import Collected, Gatherer, RangeChecks, _Words
+from veilboost.federated.gather import Collected, Gatherer, _Words
 from veilboost.federated.keys import AggregatorKey, ClientKeys, ClientRing
 from veilboost.federated.messages import SUMS, Answer, Question
+from veilboost.federated.range_checks import RangeChecks
 from veilboost.mpc.ring import Words
 from veilboost.mpc.session import OwnerSession
 from veilboost.mpc.shares import Shared

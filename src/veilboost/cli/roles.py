@@ -14,9 +14,10 @@ from veilboost.cli.events import EventProgress, emit
 from veilboost.cli.options import Certificates, Engine, JobFile, check_engine, check_seconds
 from veilboost.cli.progress import TreeProgress
 from veilboost.errors import InputError, VeilboostError
+from veilboost.jobs.aggregator import run_aggregator
 from veilboost.jobs.certificates import write_certificates
 from veilboost.jobs.entries import DEALER, EMBEDDED
-from veilboost.jobs.federation import run_aggregator, run_client, run_federated_analyst, run_federated_dealer
+from veilboost.jobs.federation import run_client, run_federated_analyst, run_federated_dealer
 from veilboost.jobs.outcome import Outcome
 from veilboost.jobs.process import end_with_parent, reuse_memory
 from veilboost.jobs.role import WAIT_SECONDS, Role

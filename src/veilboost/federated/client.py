@@ -11,7 +11,6 @@ from veilboost.federated.edges import EdgeSearch
 from veilboost.federated.forest import (
     Forest,
     GrownTree,
-    Told,
     forest_from_json,
     levels_from_json,
     metrics_from_json,
@@ -22,6 +21,7 @@ from veilboost.federated.local import LocalRows
 from veilboost.federated.messages import SUMS, Answer, Question, octets_of
 from veilboost.federated.random_tree import random_tree
 from veilboost.federated.task import FederatedTask, SizedTask
+from veilboost.federated.told import Told
 from veilboost.mpc.ledger import Disclosure
 from veilboost.mpc.ring import Words
 from veilboost.tables.table import Table

@@ -14,13 +14,15 @@ import numpy as np
 
 from veilboost.errors import ParticipantError
 from veilboost.federated.edges import STEPS, EdgeSearch, decide
-from veilboost.federated.forest import Forest, GrownTree, Told
-from veilboost.federated.gather import BATCH, Collected, Gatherer, RangeChecks
+from veilboost.federated.forest import Forest, GrownTree
+from veilboost.federated.gather import BATCH, Collected, Gatherer
 from veilboost.federated.growing import WHY, grow_tree, leaves_of, note_model
 from veilboost.federated.messages import Question
 from veilboost.federated.questions import LABEL_BITS
 from veilboost.federated.random_tree import random_tree
+from veilboost.federated.range_checks import RangeChecks
 from veilboost.federated.task import RATIO_BITS, FederatedTask, SizedTask
+from veilboost.federated.told import Told
 from veilboost.federated.validation import bounds_of_losses, publish_metrics
 from veilboost.mpc.protocols.divide import DIVISOR_BITS, divide
 from veilboost.mpc.protocols.truncate import truncate
