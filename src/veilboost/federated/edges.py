@@ -21,10 +21,9 @@ import numpy.typing as npt
 from veilboost.errors import ProtocolError
 from veilboost.mpc.protocols.compare import negative_planes
 from veilboost.mpc.protocols.multiply import conjunction
-from veilboost.mpc.ring import to_ring, unpack_bits
+from veilboost.mpc.ring import pack_bits, to_ring, unpack_bits
 from veilboost.mpc.session import Session
-from veilboost.mpc.shares import Shared, stack, stack_bits
-from veilboost.splitting.search import pick_bits
+from veilboost.mpc.shares import Shared, stack
 from veilboost.tables.binning import ABOVE_ALL
 
 Keys = npt.NDArray[np.uint32]
@@ -159,8 +158,8 @@ def decide(session: Session, counts: Shared, present: Shared, search: EdgeSearch
     -----
     The rank of cut k of K = cuts + 1 bins may be (k - 1/2) n / K to (k + 1/2) n / K, and within c / 2 of k n / K for c
     = `LEAST_EQUAL`. It is too low if 2 K count < (2 k - 1) n and 2 K count < 2 k n - c K, and too high if 2 K count >
-    (2 k + 1) n and 2 K count > 2 k n + c K. Two comparisons each; the conjunctions of cuts that are not found yet are
-    published.
+    (2 k + 1) n and 2 K count > 2 k n + c K. Two comparisons each; the conjunctions are published, zeros
+    in place of those of cuts that are found already.
     """
     columns, cuts = search.columns, search.cuts
     bins, number = cuts + 1, np.arange(1, cuts + 1)
@@ -182,14 +181,12 @@ def decide(session: Session, counts: Shared, present: Shared, search: EdgeSearch
             "clients bin by them; what each step of the search tells follows from the cut of each quantile",
             (columns, cuts),
         )
-    if session.dealing:
+    if not session.dealing:
+        # What would be told of a cut that is found already is zero, and the message as long as ever.
+        planes = planes & pack_bits(~search.found.reshape(-1))
+    words = session.publish(planes, EDGES)
+    if words is None:
         search.step += 1
         return
-    searching = np.flatnonzero(~search.found)
-    outcome = np.zeros((2, columns * cuts), dtype=np.bool_)
-    if len(searching):
-        bits = stack_bits([pick_bits(planes[side], searching) for side in range(2)])
-        words = session.publish(bits, EDGES)
-        assert words is not None
-        outcome[:, searching] = unpack_bits(words, bits.count).astype(np.bool_)
-    search.advance(*outcome.reshape(2, columns, cuts))
+    below, above = unpack_bits(words, planes.count).astype(np.bool_).reshape(2, columns, cuts)
+    search.advance(below, above)
