@@ -158,8 +158,8 @@ def decide(session: Session, counts: Shared, present: Shared, search: EdgeSearch
     -----
     The rank of cut k of K = cuts + 1 bins may be (k - 1/2) n / K to (k + 1/2) n / K, and within c / 2 of k n / K for c
     = `LEAST_EQUAL`. It is too low if 2 K count < (2 k - 1) n and 2 K count < 2 k n - c K, and too high if 2 K count >
-    (2 k + 1) n and 2 K count > 2 k n + c K. Two comparisons each; the conjunctions are published, but zeros for cuts
-    that are found.
+    (2 k + 1) n and 2 K count > 2 k n + c K. Two comparisons each; the conjunctions are published, zeros
+    in place of those of cuts that are found already.
     """
     columns, cuts = search.columns, search.cuts
     bins, number = cuts + 1, np.arange(1, cuts + 1)
@@ -181,9 +181,12 @@ def decide(session: Session, counts: Shared, present: Shared, search: EdgeSearch
             "clients bin by them; what each step of the search tells follows from the cut of each quantile",
             (columns, cuts),
         )
-    if session.dealing:
+    if not session.dealing:
+        # What would be told of a cut that is found already is zero, and the message as long as ever.
+        planes = planes & pack_bits(~search.found.reshape(-1))
+    words = session.publish(planes, EDGES)
+    if words is None:
         search.step += 1
         return
-    words = session.publish(planes & pack_bits(~search.found.reshape(-1)), EDGES)
-    assert words is not None
-    search.advance(*unpack_bits(words, planes.count).astype(np.bool_).reshape(2, columns, cuts))
+    below, above = unpack_bits(words, planes.count).astype(np.bool_).reshape(2, columns, cuts)
+    search.advance(below, above)
