@@ -10,7 +10,17 @@ from tests.network import execute, secret
 from tests.strategies import FEW, QUICK
 
 from veilboost.errors import ProtocolError
-from veilboost.federated.edges import EDGES, LEAST_EQUAL, STEPS, EdgeSearch, count_below, decide, from_keys, to_keys
+from veilboost.federated.edges import (
+    EDGES,
+    LEAST_EQUAL,
+    STEPS,
+    EdgeSearch,
+    count_below,
+    decide,
+    from_keys,
+    note_edges,
+    to_keys,
+)
 from veilboost.mpc.session import Session
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -163,6 +173,7 @@ def test_search_on_shares_is_that_in_the_clear(given: list[list[tuple[float, int
     def program(session: Session) -> Any:
         session.exact = True
         search = EdgeSearch(len(ordered), cuts)
+        note_edges(session, len(ordered), cuts, 1)
         for _ in range(steps):
             counts = [count_below(keys, row) for keys, row in zip(ordered, search.thresholds, strict=True)]
             decide(
@@ -228,3 +239,30 @@ def test_cuts_of_few_cells_tell_none_of_them() -> None:
         assert len(edges) <= 14
         assert not np.isin(edges, cells).any()
         assert not np.isin(np.nextafter(edges, np.float32(-np.inf)), cells).any()
+
+
+def test_a_second_turn_finds_the_quantiles_of_the_rest() -> None:
+    """Of a column of mostly zeros the first turn leaves most cuts unused."""
+    rng = np.random.default_rng(5)
+    cells = np.concatenate([np.zeros(9000), rng.lognormal(3, 1, 1000)]).astype(np.float32)
+    keys, cuts = np.sort(to_keys(cells)), 31
+    first = search_in_the_clear(keys, cuts)
+    second = first.again()
+    assert second.targets[0] == cuts - len(first.edges()[0])
+    assert second.heavy[0].tolist() == to_keys(np.zeros(1, dtype=np.float32)).tolist()
+    light = keys[~np.isin(keys, second.heavy[0])]
+    while not second.finished:
+        counts = count_below(light, second.thresholds[0])
+        second.advance(*_verdicts(second, counts, light))
+    (edges,) = second.edges()
+    assert set(first.edges()[0]) <= set(edges.tolist()) and len(edges) <= cuts
+    bins = np.bincount(np.searchsorted(edges, cells[cells > 0], side="right"))
+    assert len(first.edges()[0]) < 8 and bins.max() <= 100
+
+
+def _verdicts(search: EdgeSearch, counts: np.ndarray, light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the quantiles that are searched; any for the others."""
+    used = int(search.targets[0])
+    below, above = verdicts(counts[:used], len(light), used)
+    rest = np.zeros((1, search.cuts - used), dtype=bool)
+    return np.concatenate([below, rest], axis=1), np.concatenate([above, rest], axis=1)

@@ -44,7 +44,7 @@ GREETING = {(LEAD, LAST): 6, (LAST, LEAD): 2}
 #: What a question may hold.
 CONTENT = {
     "hello": {"aggregators", "job", "nonce", "trees", "version"},
-    "edges": {"step", "low", "found", "rows"},
+    "edges": {"step", "low", "found", "rows", "turn", "heavy"},
     "labels": {"rows"},
     "level": {"edges", "ratios", "rows", "last", "levels", "both"},
     "leaves": {"edges", "ratios", "rows", "last"},
@@ -286,7 +286,7 @@ def test_no_stream_is_expanded_twice(used: list[tuple[bytes, int]], monkeypatch:
 
 
 BASE, MODEL = ("base score", (1,)), ("leaf weights", (2, 4))
-CUTS = ("edges of every numeric column", (1, 3))
+CUTS = ("edges of every numeric column", (1, 6))  # two turns
 SPLITS = ("feature, bin and default direction of every split", (2, 3))
 SETS = ("categories of every split into sets", (2, 3, 18))
 GAINS = ("gain of every split (reveal_gain)", (2, 3))

@@ -179,7 +179,7 @@ class Client:
             raise ProtocolError("the server asks for sums too early: is it on another version?")
         if question.kind == "edges":
             search = EdgeSearch.from_json(question.content, len(self.task.numeric), self.task.cuts)
-            if search.step != question.level:
+            if search.number != question.level:
                 raise ProtocolError("the server asks for another step than it describes: is it on another version?")
             return self._local.edge_counts(search, self._sized.protection)
         if question.kind == "labels":

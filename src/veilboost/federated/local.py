@@ -51,6 +51,7 @@ class LocalRows:
         digest = hashlib.sha256(f"{task.parameters.seed}|{name}".encode()).digest()
         self._sampling = task.parameters.model_copy(update={"seed": int.from_bytes(digest[:8], "big") >> 1})
         self._ordered: list[npt.NDArray[np.uint32]] | None = None
+        self._turn = 0  # of the search for cuts
         self._bins: npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | None = None
         self._binned_by: list[npt.NDArray[np.float32]] = []
         self._margins: Float64 | None = None
@@ -66,6 +67,7 @@ class LocalRows:
     def begin(self) -> None:
         """Begin an epoch: all rows are at the root of the first tree."""
         self._margins = None
+        self._ordered, self._turn = None, 0
         self._nodes[:] = 0
         self._trees, self._levels = 0, []
         self._derivatives, self._derived_for = [], -1
@@ -85,7 +87,10 @@ class LocalRows:
         self._nodes = self._nodes[kept]
 
     def edge_counts(self, search: EdgeSearch, protection: Protection | None) -> Words:
-        """Cells below each threshold, shape (columns * cuts,); at the first step also present cells of `counted`.
+        """Cells below each threshold, shape (columns * cuts,).
+
+        At the first step also present cells of `counted`; at that of the second turn present cells of all columns, less
+        those of frequent values, which no longer count.
 
         Zero for cuts that are found: they are not asked for again, of other clients maybe.
         """
@@ -94,10 +99,15 @@ class LocalRows:
                 raise _begun()
             columns = [self._values[number] for number in self.task.numeric]
             self._ordered = [np.sort(to_keys(column[~np.isnan(column)])) for column in columns]
-        pairs = zip(self._ordered, search.thresholds, strict=True)
-        counts = np.concatenate([count_below(keys, thresholds) for keys, thresholds in pairs])
+        if search.turn > self._turn:
+            self._turn = search.turn
+            pairs = zip(self._ordered, search.heavy, strict=True)
+            self._ordered = [keys[~np.isin(keys, heavy)] for keys, heavy in pairs]
+        both = zip(self._ordered, search.thresholds, strict=True)
+        counts = np.concatenate([count_below(keys, thresholds) for keys, thresholds in both])
         counts[search.found.reshape(-1)] = 0
-        present = np.array([len(self._ordered[at]) for at in self.task.counted], dtype=np.int64)
+        counted = self.task.counted if search.turn == 0 else range(len(self._ordered))
+        present = np.array([len(self._ordered[at]) for at in counted], dtype=np.int64)
         if protection is not None:
             counts = protection.clip("edges", [counts])[0]
             present = protection.clip("present", [present])[0] if len(present) else present

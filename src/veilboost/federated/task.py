@@ -115,7 +115,7 @@ class FederatedTask:
     @property
     def largest_update(self) -> int:
         """Words of the largest answer that a client is asked for."""
-        edges = len(self.numeric) * self.cuts + len(self.counted)
+        edges = len(self.numeric) * (self.cuts + 1)
         leaves = self.vectors << self.parameters.max_depth
         level = leaves // 2 * self.space.n_bins
         return max(edges, self.label_columns + 1, leaves if self.leaf_sums else level)

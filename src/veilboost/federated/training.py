@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from veilboost.errors import ParticipantError
-from veilboost.federated.edges import STEPS, EdgeSearch, decide
+from veilboost.federated.edges import STEPS, EdgeSearch, decide, note_edges
 from veilboost.federated.forest import Forest, GrownTree
 from veilboost.federated.gather import BATCH, Collected, Gatherer
 from veilboost.federated.growing import WHY, grow_tree, leaves_of, note_model
@@ -147,21 +147,30 @@ class Training:
         gatherer.finish()
 
     def _find_edges(self) -> None:
-        """Cuts of the numeric columns: `STEPS` questions."""
-        columns, cuts, counted = len(self.task.numeric), self.task.cuts, self.task.counted
+        """Cuts of the numeric columns: `STEPS` questions, or twice as many."""
+        columns, cuts = len(self.task.numeric), self.task.cuts
         search = EdgeSearch(columns, cuts)
         present: Shared | None = None
-        for _ in range(STEPS if columns else 0):
+        # With a budget the second turn would cost more than it brings.
+        turns = (2 if self._protection is None else 1) if columns else 0
+        if turns:
+            note_edges(self.session, columns, cuts, turns)
+        for number in range(turns * STEPS):
+            if number == STEPS:
+                # The dealer does not know what was found, and need not.
+                search = EdgeSearch(columns, cuts, turn=1) if self.session.dealing else search.again()
+                present = None
+            counted = self.task.counted if search.turn == 0 else range(columns)
             content = {**search.to_json(), "rows": self.sized.rows}
             size = columns * cuts + (len(counted) if search.step == 0 else 0)
             bounds = {client: rows * size for client, rows in self.sized.rows.items()}
-            counts = self._sum("edges", 0, content, size, bounds, search.step)
+            counts = self._sum("edges", 0, content, size, bounds, search.number)
             if self._noise is not None:
                 noise = [self._noise("edges", columns * cuts)[0]]
                 noise += [self._noise("present", len(counted))[0]] if size > columns * cuts else []
                 counts = self._noisy(counts, np.concatenate(noise))
             if present is None:
-                present = self._present(counts[columns * cuts :])
+                present = counts[columns * cuts :] if search.turn else self._present(counts[columns * cuts :])
             decide(self.session, counts[: columns * cuts].reshape(columns, cuts), present, search)
         if columns:
             self._checks.settle(self.session)
