@@ -135,7 +135,8 @@ def as_table(found: dict[str, Any]) -> str:
         "| rows x columns | clients | engine | seconds per tree | setup, seconds | MB per tree: a client | "
         "XGBoost pooled, seconds per tree | AUC | XGBoost's |\n" + "| --- " * 9 + "|\n"
         f"| {setting['rows']:,} x {setting['columns']} | {setting['clients']} | {setting['engine']} "
-        f"| {found['seconds_per_tree_mean']:.2f} | {found['seconds_setup']:.1f} | {statistics.fmean(clients):.2f} "
+        f"| {found['seconds_per_tree_mean']:.2f} | {found['seconds_setup']:.1f} "
+        f"| {f'{statistics.fmean(clients):.2f}' if clients else 'by NVFlare'} "
         f"| {found['xgboost_seconds_per_tree']:.2f} | {found['auc']:.4f} | {found['xgboost_auc']:.4f} |"
     )
 
