@@ -78,6 +78,8 @@ def mesh(role: Role, checkpoints: Mapping[int, str] | None = None) -> Iterator[t
         role.wait_seconds,
         role.reconnect_seconds,
         lambda absent: role.on_phase(f"waiting for {', '.join(absent)}"),
+        # An analyst is met before the courier is, for whom the others wait in silence.
+        None if role.engine == EMBEDDED or role.name in members else role.wait_seconds,
     )
     transport.on_notice = role.on_notice
     role.on_met(transport.bytes_sent)

@@ -113,6 +113,7 @@ def connect(
     wait_seconds: float,
     reconnect_seconds: float = RECONNECT_SECONDS,
     on_absent: Callable[[Sequence[str]], None] = lambda names: None,
+    silence_seconds: float | None = None,
 ) -> TlsTransport:
     """Connect with all other participants.
 
@@ -135,6 +136,9 @@ def connect(
         For how long a lost connection may be made again; 0 for not at all.
     on_absent
         Called now and then with the names of those who are not there yet.
+    silence_seconds
+        How long a peer may be silent afterwards, if longer than usual: one that waits for somebody who does not connect
+        with us says nothing meanwhile.
 
     Raises
     ------
@@ -174,7 +178,7 @@ def connect(
         _await(later, channels, arrivals, door, deadline, wait_seconds, look)
         ways |= {peer: Way(None, arrivals.expected[peer], arrivals.tokens[peer]) for peer in later}
         channels = {peer: channels[peer] for peer in order if peer != name}
-        transport = TlsTransport(name, channels, ways, contexts[1], reconnect_seconds)
+        transport = TlsTransport(name, channels, ways, contexts[1], reconnect_seconds, silence_seconds)
     except BaseException as error:
         with arrivals.changed:
             arrivals.over = True

@@ -48,6 +48,8 @@ class TlsTransport:
         For dialling.
     reconnect_seconds
         How long to try that.
+    silence_seconds
+        How long a peer may be silent; None: as long as is usual.
 
     Attributes
     ----------
@@ -64,8 +66,10 @@ class TlsTransport:
         ways: Mapping[str, Way] | None = None,
         context: ssl.SSLContext | None = None,
         reconnect_seconds: float = 0.0,
+        silence_seconds: float | None = None,
     ) -> None:
         self.name = name
+        self._longer_silence = silence_seconds or 0.0
         self.peers: Sequence[str] = tuple(channels)
         self.bytes_sent = dict.fromkeys(channels, 0)
         self.door: Door | None = None
@@ -162,7 +166,9 @@ class TlsTransport:
         how, _ = link.lost or (Loss.BROKEN, 0.0)
         way = self._ways.get(link.peer)
         if way is None or self._reconnect_seconds == 0:
-            self._fail(link, PeerLost(_silent(link.peer) if how is Loss.SILENT else _lost(link.peer)))
+            self._fail(
+                link, PeerLost(_silent(link.peer, self._patient_for) if how is Loss.SILENT else _lost(link.peer))
+            )
             return
         if way.address is not None and self._context is not None:
             arguments = (link, way, self._context, self._fail)
@@ -190,6 +196,11 @@ class TlsTransport:
         link.sender.release()
         self._news.set()
 
+    @property
+    def _patient_for(self) -> float:
+        """How long a peer may be silent, in seconds."""
+        return max(self._longer_silence, _SILENCE_SECONDS)
+
     def _watch(self) -> None:
         while not self._over.wait(min(_WATCH_SECONDS, _HEARTBEAT_SECONDS / 2)):
             for link in self._links.values():
@@ -202,9 +213,11 @@ class TlsTransport:
     def _check(self, link: Link) -> None:
         """Whether a link is silent, or lost for too long."""
         if link.up:
-            if link.silence() > _SILENCE_SECONDS:
+            if link.silence() > self._patient_for:
                 if self._reconnect_seconds == 0 or link.reaches_machine(_ALIVE_PART * _SILENCE_SECONDS):
-                    self._fail(link, PeerLost(_silent(link.peer)))  # the network does its part: the peer hangs
+                    self._fail(
+                        link, PeerLost(_silent(link.peer, self._patient_for))
+                    )  # the network does its part: the peer hangs
                 else:
                     link.lose(None, Loss.SILENT)
             elif link.unwritable() > _LEAVE_SECONDS:
@@ -215,7 +228,7 @@ class TlsTransport:
         elif link.lost is not None:
             how, since = link.lost
             patience = self._patience(link, how)
-            what = _silent(link.peer) if how is Loss.SILENT else _lost(link.peer)
+            what = _silent(link.peer, self._patient_for) if how is Loss.SILENT else _lost(link.peer)
             if time.monotonic() - since > patience:
                 self._fail(link, PeerLost(f"{what}, and there was no way back within {patience:g} seconds"))
             elif link.peer not in self._announced and not self._leaving.is_set():
@@ -223,8 +236,8 @@ class TlsTransport:
                 self.on_notice(f"{what}; it has {patience:g} seconds to come back")
 
 
-def _silent(peer: str) -> str:
-    return f"{peer} has been silent for {_SILENCE_SECONDS:g} seconds"
+def _silent(peer: str, seconds: float) -> str:
+    return f"{peer} has been silent for {seconds:g} seconds"
 
 
 def _lost(peer: str) -> str:
