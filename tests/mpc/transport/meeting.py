@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tests.processes.support import free_ports
@@ -41,12 +42,12 @@ class Place:
         order: Sequence[str] = NAMES,
         wait_seconds: float = 10.0,
         reconnect_seconds: float = RECONNECT_SECONDS,
+        **more: Any,
     ) -> TlsTransport:
         listener = listen(name, *self.addresses[name]) if name != order[-1] else None
         contexts = load_tls(self.certificates, name)
-        return connect(
-            name, order, {**self.addresses, **self.detours}, contexts, listener, wait_seconds, reconnect_seconds
-        )
+        addresses = {**self.addresses, **self.detours}
+        return connect(name, order, addresses, contexts, listener, wait_seconds, reconnect_seconds, **more)
 
     def dial(self, name: str, to: str, first: Opening | bytes = b"") -> ssl.SSLSocket:
         """One raw connection with the certificate of `name`, and what it says first."""
@@ -92,10 +93,11 @@ def meet(place: Place, names: Sequence[str], reconnect_seconds: float = RECONNEC
 class Raw:
     """A peer that may send north any bytes: south's certificate, but none of its program."""
 
-    def __init__(self, place: Place, reconnect_seconds: float = RECONNECT_SECONDS) -> None:
+    def __init__(self, place: Place, reconnect_seconds: float = RECONNECT_SECONDS, **more: Any) -> None:
         self.token = draw_token()
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(place.connect, "north", ("north", "south"), reconnect_seconds=reconnect_seconds)
+            given = {"reconnect_seconds": reconnect_seconds, **more}
+            waiting = pool.submit(place.connect, "north", ("north", "south"), **given)
             (self.outgoing, answer), (self.incoming, again) = (
                 self.open(place, direction) for direction in (b"S", b"R")
             )

@@ -127,6 +127,20 @@ def test_silent_peer_is_named(place: Place, monkeypatch: pytest.MonkeyPatch, rec
     raw.close()
 
 
+def test_a_peer_that_waits_for_somebody_else_may_be_silent_for_longer(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the aggregators of a federated job are, who have met the analyst but not yet the courier."""
+    monkeypatch.setattr(tls, "_SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(tls, "_HEARTBEAT_SECONDS", 0.1)
+    raw = Raw(place, silence_seconds=2.0)
+    begin = time.monotonic()
+    with pytest.raises(PeerLost, match=r"^south has been silent for 2 seconds$"):
+        raw.north.receive("south", 8)
+    assert time.monotonic() - begin > 1.5
+    raw.close()
+
+
 def test_idle_peer_is_not_silent(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tls, "_SILENCE_SECONDS", 1.0)
     monkeypatch.setattr(tls, "_HEARTBEAT_SECONDS", 0.2)
