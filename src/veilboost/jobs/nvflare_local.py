@@ -86,7 +86,10 @@ def run_local_nvflare(
             running(job, roles, job_file, {}, certificates, out, resume=resume, engine=NVFLARE) as (children, events),
         ):
             children.append(start(COURIER, command, events))
-            outcomes = following.follow(children, events)
+            try:
+                outcomes = following.follow(children, events)
+            finally:
+                _kill_workers(work)  # they hold the pipes of whoever has started them, which are read to their end
     except ParticipantError as error:
         raise _explained(job, out, error) from None
     finally:
