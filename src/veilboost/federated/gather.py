@@ -183,7 +183,7 @@ class Gatherer:
         Parameters
         ----------
         told
-            What the clients must have been told before, by `forest.Told`.
+            What the clients must have been told before, by `told.Told`.
 
         Notes
         -----
@@ -282,8 +282,7 @@ class Gatherer:
         }
 
     def _forget(self, client: str, reason: str) -> None:
-        if client in self._keys:
-            del self._keys[client]
+        self._keys.pop(client, None)
         self._on_lost(client, reason)
 
 

@@ -231,9 +231,7 @@ def _disclose(
         planes = partition.winning_sets(session, winners)
         words = session.publish(planes, SETS)
         sets = None if words is None else unpack_bits(words, planes.count).astype(np.bool_)
-    if not task.parameters.reveal_gain:
-        return _Found(choice, sets)
-    if session.dealing:
+    if session.dealing or not task.parameters.reveal_gain:
         return _Found(choice, sets)
     nothing = np.zeros(standing.sums.shape[1], dtype=WORD)
     gains, covers = (

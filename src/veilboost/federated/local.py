@@ -252,8 +252,7 @@ class LocalRows:
         """Of every node its column, and which bins go left."""
         task = self.task
         features = np.zeros(len(level), dtype=np.int32)
-        width = max(int(size) for size in np.diff(task.space.bin_starts))
-        goes_left = np.zeros((len(level), width), dtype=np.uint8)
+        goes_left = np.zeros((len(level), int(task.widths.max())), dtype=np.uint8)
         for node, split in enumerate(level):
             if split is None:
                 continue
@@ -272,8 +271,7 @@ class LocalRows:
     def _binned(self, forest: Forest) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
         """Shape (features, rows): bins, the last one of a column for its missing cells."""
         space = self.task.space
-        width = max(int(size) for size in np.diff(space.bin_starts))
-        bins = np.empty((len(self._values), self.rows), dtype=np.uint8 if width <= 256 else np.uint16)
+        bins = np.empty((len(self._values), self.rows), dtype=np.uint8 if self.task.widths.max() <= 256 else np.uint16)
         for feature, values in enumerate(self._values):
             missing = np.isnan(values)
             if self.task.features[feature].categorical:

@@ -65,12 +65,12 @@ class FederatedTask:
         plans = tuple(self._plan(feature) for feature in self.features)
         return SplitSpace(self.features, plans, *starts_of(self.features, plans))
 
-    @property
+    @cached_property
     def widths(self) -> npt.NDArray[np.int64]:
         """Bins of each column, that for missing cells included."""
         return np.diff(self.space.bin_starts)
 
-    @property
+    @cached_property
     def numeric(self) -> tuple[int, ...]:
         """Columns whose cuts are quantiles of all clients' cells."""
         return tuple(
@@ -97,7 +97,7 @@ class FederatedTask:
         """Of one row's gradient and hessian, in the unit of the job."""
         return bounds_of(self.parameters, self.label_range, self.unit, self.largest_weight is not None)
 
-    @property
+    @cached_property
     def counted(self) -> tuple[int, ...]:
         """Which of the numeric columns, by position among them, have missing cells, so that the others are counted."""
         return tuple(at for at, number in enumerate(self.numeric) if self.features[number].missing)

@@ -7,17 +7,15 @@ from functools import partial
 
 import numpy as np
 
-from veilboost.errors import InputError, ParticipantError, ProtocolError
-from veilboost.federated.couriers import (
-    DirectCourier,
-    send_bytes,
-)
+from veilboost.errors import InputError, ProtocolError
+from veilboost.federated.couriers import DirectCourier, send_bytes
 from veilboost.federated.forest import Forest
 from veilboost.federated.gather import Gatherer
 from veilboost.federated.task import FederatedTask, SizedTask
 from veilboost.federated.training import Training, require_clients
 from veilboost.jobs.certificates import load_storage_key
 from veilboost.jobs.checkpoint import Checkpoints
+from veilboost.jobs.connection import reason_for_peers
 from veilboost.jobs.entries import COURIER, DEALER
 from veilboost.jobs.identity import CertificateIdentity
 from veilboost.jobs.limits import LEAST_ROWS
@@ -52,7 +50,7 @@ def run_aggregator(role: Role) -> Outcome:
     identity = CertificateIdentity.load(role.certificates, role.name)
     names = job.aggregator_names
     with mesh(role, offered) as (transport, meeting, outcome):
-        courier = courier_of(role, transport) if role.name == names[0] else None
+        courier = courier_of(role, task, transport) if role.name == names[0] else None
         try:
             session = owner_session(transport, names, DEALER, meeting)
             session.ledger += earlier
@@ -71,8 +69,9 @@ def run_aggregator(role: Role) -> Outcome:
                 partial(_lost, role, outcome),
             )
             forest = Forest()
+            losses: list[Shared] = []
             if checkpoints is not None and meeting.trees_done:
-                forest = checkpoints.load(meeting.trees_done, lambda arrays: _from_arrays(arrays, task))
+                forest, losses = checkpoints.load(meeting.trees_done, partial(_from_arrays, task, session.holder))
             role.on_phase("greeting the clients")
             gatherer.greet(meeting.context, len(forest.trees))
             require_clients(task, gatherer.alive)
@@ -84,16 +83,14 @@ def run_aggregator(role: Role) -> Outcome:
             outcome.rows = sized.total
             if sized.protection is not None:
                 outcome.privacy = {"epsilon": sized.protection.plan.epsilon, "statement": sized.protection.statement}
-            training = Training(session, sized, gatherer, forest)
-            if checkpoints is not None and meeting.trees_done:
-                training.losses = checkpoints.load(meeting.trees_done, partial(_losses, session.holder))
+            training = Training(session, sized, gatherer, forest, losses)
             keep = partial(_keep, checkpoints, meeting.context, training)
             done = max(0, meeting.trees_done - 1)
             begun = meeting.trees_done > 0
             training.run(done, timed(role, outcome), keep, begun=begun, keep_setup=partial(keep, 0))
         except BaseException as error:
             if isinstance(courier, DirectCourier):
-                courier.abandon(str(error) if isinstance(error, ParticipantError) else f"{role.name} had to give up")
+                courier.abandon(reason_for_peers(error, role.name))
             raise
         write_ledger(directory, session.ledger)
         outcome.rounds, outcome.ledger, outcome.phases = session.rounds, session.ledger, session.phases.totals()
@@ -127,16 +124,13 @@ def _keep(checkpoints: Checkpoints | None, epoch: bytes, training: Training, num
             checkpoints.keep(number + 1, arrays, epoch)
 
 
-def _losses(holder: int | None, arrays: Arrays) -> list[Shared]:
+def _from_arrays(task: FederatedTask, holder: int | None, arrays: Arrays) -> tuple[Forest, list[Shared]]:
+    """What `_keep` has written; ValueError where it is something else."""
     words = arrays.get("losses", np.zeros((0, 2), dtype=np.uint64))
     if words.dtype != np.uint64 or words.ndim != 2 or words.shape[1] != 2:
         raise ValueError
-    return [Shared(holder, row) for row in words]
-
-
-def _from_arrays(arrays: Arrays, task: FederatedTask) -> Forest:
     try:
-        return Forest.from_bytes(arrays["forest"].tobytes(), task)
+        return Forest.from_bytes(arrays["forest"].tobytes(), task), [Shared(holder, row) for row in words]
     except ProtocolError:
         raise ValueError from None
 

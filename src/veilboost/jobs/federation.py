@@ -14,20 +14,17 @@ from pathlib import Path
 from veilboost.errors import InputError, ProtocolError
 from veilboost.federated.client import Client
 from veilboost.federated.counters import Counters
-from veilboost.federated.couriers import (
-    receive_bytes,
-    relay,
-    send_bytes,
-)
+from veilboost.federated.couriers import receive_bytes, relay, send_bytes
 from veilboost.federated.forest import Forest
 from veilboost.federated.keys import MOST_ROWS
 from veilboost.federated.task import FederatedTask, SizedTask
 from veilboost.federated.training import Training
 from veilboost.jobs.certificates import load_tls
+from veilboost.jobs.connection import leaving
 from veilboost.jobs.entries import COURIER, NVFLARE
 from veilboost.jobs.identity import CertificateIdentity
 from veilboost.jobs.inputs import read_table
-from veilboost.jobs.mesh import CLIENT_RECONNECT_SECONDS, federated_task, leaving, mesh
+from veilboost.jobs.mesh import CLIENT_RECONNECT_SECONDS, federated_task, mesh
 from veilboost.jobs.outcome import Outcome
 from veilboost.jobs.process import give_way
 from veilboost.jobs.results import prepare_folder, read_ledger, write_ledger, writing
@@ -85,7 +82,7 @@ def run_client(role: Role, source: Source, where: str) -> Outcome:
         while not client.done:
             send_bytes(transport, lead, client.answer(receive_bytes(transport, lead)))
     outcome.bytes_sent = dict(transport.bytes_sent)
-    finish_client(job, client, directory, outcome)
+    finish_client(client, directory, outcome)
     if job.analyst == role.name and role.out is not None:
         outcome.model = client.forest.to_ensemble(client.task)
         with writing(role.out):
@@ -122,7 +119,7 @@ def open_client(
     return _client(job, name, source, str(source), certificates, folder, on_tree)
 
 
-def finish_client(job: Job, client: Client, folder: Path, outcome: Outcome | None = None) -> None:
+def finish_client(client: Client, folder: Path, outcome: Outcome | None = None) -> None:
     """Write what a client has at the end: model and ledger."""
     with writing(folder):
         save_model(client.forest.to_ensemble(client.task), folder / "model.json")

@@ -7,16 +7,13 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from veilboost.errors import InputError, ParticipantError
-from veilboost.federated.couriers import (
-    Courier,
-    DirectCourier,
-    RelayedCourier,
-)
+from veilboost.federated.couriers import Courier, DirectCourier, RelayedCourier
 from veilboost.federated.messages import LARGEST_HEADER
 from veilboost.federated.privacy import Budget
 from veilboost.federated.sensitivity import Unit
 from veilboost.federated.task import FederatedTask
 from veilboost.jobs.certificates import load_tls
+from veilboost.jobs.connection import connection
 from veilboost.jobs.entries import COURIER, DEALER, EMBEDDED
 from veilboost.jobs.federated_spec import FederatedSpec
 from veilboost.jobs.outcome import Outcome
@@ -25,7 +22,7 @@ from veilboost.jobs.spec import Job
 from veilboost.mpc.handshake import Meeting, greet
 from veilboost.mpc.ring import WORD
 from veilboost.mpc.transport.base import Transport
-from veilboost.mpc.transport.connect import connect, listen
+from veilboost.mpc.transport.connect import connect
 from veilboost.mpc.transport.tls import TlsTransport
 
 #: How long a client whose connection is lost may take to come back.
@@ -65,48 +62,16 @@ def mesh(role: Role, checkpoints: Mapping[int, str] | None = None) -> Iterator[t
     # A courier and an analyst only dial out, so they cannot reach each other, and need not.
     others = [name for name in job.mesh_roles(role.engine) if name not in members]
     order = [*members, *(others if role.name in members else [role.name])]
-    addresses = {name: address for name, address in job.addresses.items() if name in order}
-    contexts = load_tls(role.certificates, role.name)
-    listener = listen(role.name, *addresses[role.name]) if role.name in addresses else None
-    role.on_phase("waiting for the others")
-    transport = connect(
-        role.name,
-        order,
-        addresses,
-        contexts,
-        listener,
-        role.wait_seconds,
-        role.reconnect_seconds,
-        lambda absent: role.on_phase(f"waiting for {', '.join(absent)}"),
-        # An analyst is met before the courier is, for whom the others wait in silence.
-        None if role.engine == EMBEDDED or role.name in members else role.wait_seconds,
-    )
-    transport.on_notice = role.on_notice
-    role.on_met(transport.bytes_sent)
-    outcome = Outcome(role.name)
-    with leaving(transport, role.name):
-        role.on_phase("greeting the others")
+    # An analyst is met before the courier is, for whom the others wait in silence.
+    silence_seconds = None if role.engine == EMBEDDED or role.name in members else role.wait_seconds
+    with connection(role, order, silence_seconds) as (transport, outcome):
         meeting = greet(
             transport, job.aggregator_names, job.job_hash(), None, checkpoints, aligned=False, members=members
         )
         yield transport, meeting, outcome
-        outcome.bytes_sent = dict(transport.bytes_sent)
-        role.on_phase("taking leave")
 
 
-@contextlib.contextmanager
-def leaving(transport: TlsTransport, name: str) -> Iterator[None]:
-    """Close a transport at the end; with a reason for the peers if something goes wrong."""
-    try:
-        yield
-    except BaseException as error:
-        # What is wrong here may name files of this machine; only what concerns the peers goes to them.
-        transport.close(str(error) if isinstance(error, ParticipantError) else f"{name} had to give up")
-        raise
-    transport.close()
-
-
-def courier_of(role: Role, transport: Transport) -> Courier:
+def courier_of(role: Role, task: FederatedTask, transport: Transport) -> Courier:
     """How the lead reaches the clients."""
     if role.engine != EMBEDDED:
         return RelayedCourier(transport, COURIER)
@@ -133,5 +98,5 @@ def courier_of(role: Role, transport: Transport) -> Courier:
     for client, link in found.items():
         if isinstance(link, ParticipantError):
             role.on_notice(f"{client} is not there: {link}")
-    largest = LARGEST_HEADER + WORD.itemsize * federated_task(job).largest_update + _FRAMING
+    largest = LARGEST_HEADER + WORD.itemsize * task.largest_update + _FRAMING
     return DirectCourier(links, lambda client, reason: role.on_notice(reason), largest)

@@ -72,7 +72,7 @@ class JobSite(Site):
             answer = self._client.answer(question)
             if self._client.done and not self._finished:
                 assert self._place.out is not None
-                federation.finish_client(self._place.job, self._client, self._place.out)
+                federation.finish_client(self._client, self._place.out)
                 self._finished = True
             return answer
 

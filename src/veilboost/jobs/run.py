@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from veilboost.errors import InputError, ParticipantError
+from veilboost.errors import InputError
 from veilboost.jobs.alignment import align
-from veilboost.jobs.certificates import load_storage_key, load_tls
+from veilboost.jobs.certificates import load_storage_key
 from veilboost.jobs.checkpoint import Checkpoints, digest_of
+from veilboost.jobs.connection import connection
 from veilboost.jobs.entries import DEALER
 from veilboost.jobs.inputs import bin_columns, disclosed_by_matching, matching, read_table, training_task
 from veilboost.jobs.limits import LEAST_ROWS, check_rows, warnings_of
@@ -26,7 +27,6 @@ from veilboost.jobs.role import Role, folder_of, hear_that_it_is_saved, tell_tha
 from veilboost.jobs.spec import Job
 from veilboost.mpc.handshake import Meeting, announce_rows, dealer_session, greet, hear_rows, owner_session
 from veilboost.mpc.ledger import Disclosure
-from veilboost.mpc.transport.connect import connect, listen
 from veilboost.mpc.transport.tls import TlsTransport
 from veilboost.tables.reading import Source
 from veilboost.trees.xgboost_json import save_model
@@ -185,27 +185,9 @@ def _forget(state: TrainingState) -> None:
 def _meeting(
     role: Role, rows: int | None, checkpoints: Mapping[int, str] | None = None
 ) -> Iterator[tuple[TlsTransport, Meeting, Outcome]]:
-    """Connect, greet, and take leave; with a reason if something goes wrong in between."""
+    """Connect with all roles, greet, and take leave."""
     job = role.job
-    contexts = load_tls(role.certificates, role.name)
-    addresses = job.addresses
-    listener = listen(role.name, *addresses[role.name]) if role.name in addresses else None
-    role.on_phase("waiting for the others")
-    transport = connect(
-        role.name,
-        job.roles,
-        addresses,
-        contexts,
-        listener,
-        role.wait_seconds,
-        role.reconnect_seconds,
-        lambda absent: role.on_phase(f"waiting for {', '.join(absent)}"),
-    )
-    transport.on_notice = role.on_notice
-    role.on_met(transport.bytes_sent)
-    outcome = Outcome(role.name)
-    try:
-        role.on_phase("greeting the others")
+    with connection(role, job.roles) as (transport, outcome):
         meeting = greet(
             transport,
             job.party_names,
@@ -216,10 +198,3 @@ def _meeting(
             aligned=job.data.id is None,
         )
         yield transport, meeting, outcome
-    except BaseException as error:
-        # What is wrong here may name files of this machine; only what concerns the peers goes to them.
-        transport.close(str(error) if isinstance(error, ParticipantError) else f"{role.name} had to give up")
-        raise
-    outcome.bytes_sent = dict(transport.bytes_sent)
-    role.on_phase("taking leave")
-    transport.close()
