@@ -12,8 +12,9 @@ import pytest
 from tests.mpc.transport.detour import Detour
 from tests.processes.support import make_case, run_roles
 
-from veilboost.jobs import run
+from veilboost.jobs import connection
 from veilboost.mpc.transport.connect import connect
+from veilboost.mpc.transport.tls import TlsTransport
 from veilboost.tables.table import encode_frame
 
 
@@ -30,7 +31,7 @@ def cuts(monkeypatch: pytest.MonkeyPatch, chance: Random) -> Iterator[list[Detou
                     detours[address] = Detour(address)
         return connect(name, order, {peer: detours[address].address for peer, address in addresses.items()}, *rest)
 
-    monkeypatch.setattr(run, "connect", dial_detours)
+    monkeypatch.setattr(connection, "connect", dial_detours)
     over = threading.Event()
 
     def cut() -> None:
@@ -40,7 +41,7 @@ def cuts(monkeypatch: pytest.MonkeyPatch, chance: Random) -> Iterator[list[Detou
     thread = threading.Thread(target=cut)
     made: list[Detour] = []
     try:
-        monkeypatch.setattr(run.TlsTransport, "__init__", _once_made(run.TlsTransport.__init__, thread, lock))
+        monkeypatch.setattr(TlsTransport, "__init__", _once_made(TlsTransport.__init__, thread, lock))
         yield made
     finally:
         over.set()
