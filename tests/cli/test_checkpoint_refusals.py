@@ -11,7 +11,7 @@ from tests.jobs.interrupted import KilledError, Moment, kept, run_all
 from tests.processes.support import Case, make_case, refusal, veilboost
 
 from veilboost.cli import main
-from veilboost.jobs import run as run_module
+from veilboost.jobs import connection
 from veilboost.jobs.certificates import write_certificates
 
 Resume = Callable[[Case], str]
@@ -42,7 +42,7 @@ def resume(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     def no_port(*arguments: object) -> None:
         raise AssertionError("a role with a bad checkpoint has opened its port")
 
-    monkeypatch.setattr(run_module, "listen", no_port)
+    monkeypatch.setattr(connection, "listen", no_port)
 
     def run(case: Case) -> str:
         words = ["party", case.path, "--name", "north", "--data", case.file("north"), "--certs", case.certificates]
