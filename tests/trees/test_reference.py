@@ -143,12 +143,15 @@ def test_gamma_and_the_least_gain_stop_splits() -> None:
 
 def test_leaf_weights_follow_the_formula() -> None:
     parameters = parameters_from({"eta": 0.5, "lambda": 1, "alpha": 2})
-    assert leaf_weight(-10.0, 3.0, parameters) == pytest.approx(0.5 * 8 / 4)
-    assert leaf_weight(10.0, 3.0, parameters) == pytest.approx(-0.5 * 8 / 4)
-    assert leaf_weight(1.9, 3.0, parameters) == 0
-    assert leaf_weight(-10.0, 0.5, parameters) == 0  # below min_child_weight
+    assert leaf_weight(-10.0, 3.0, 12, parameters) == pytest.approx(0.5 * 8 / 4)
+    assert leaf_weight(10.0, 3.0, 12, parameters) == pytest.approx(-0.5 * 8 / 4)
+    assert leaf_weight(1.9, 3.0, 12, parameters) == 0
+    assert leaf_weight(-10.0, 0.5, 12, parameters) == 0  # below min_child_weight
+    enough = parameters.model_copy(update={"min_rows_per_leaf": 12})
+    assert leaf_weight(-10.0, 3.0, 12, enough) == pytest.approx(0.5 * 8 / 4)
+    assert leaf_weight(-10.0, 3.0, 11, enough) == 0
     clipped = parameters.model_copy(update={"max_delta_step": 0.6})
-    assert leaf_weight(-10.0, 3.0, clipped) == pytest.approx(0.5 * 0.6)
+    assert leaf_weight(-10.0, 3.0, 12, clipped) == pytest.approx(0.5 * 0.6)
     # XGBoost: with max_delta_step alpha shapes the weight but not the gain.
     assert score(-10.0, 3.0, parameters) == pytest.approx(8**2 / 4)
     assert score(-10.0, 3.0, clipped) == pytest.approx(2 * 10 * 0.6 - 4 * 0.6**2)

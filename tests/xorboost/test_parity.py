@@ -192,6 +192,15 @@ def test_parameters(changed: dict[str, Any], objective: str) -> None:
     agree(table, Parameters(**given_parameters), 2)
 
 
+@pytest.mark.parametrize("rows", [19, 20])
+def test_a_root_of_too_few_rows_has_no_weight(rows: int) -> None:
+    table = draw_table(EVERY_KIND[:2], rows, 2, LOGISTIC, np.random.default_rng(13))
+    given_parameters = {"objective": LOGISTIC, "n_estimators": 2, "max_depth": 2, "base_score": 0.2}
+    model = agree(table, Parameters(**given_parameters, min_rows_per_leaf=20), 2)
+    assert [tree.n_nodes for tree in model.trees] == [1, 1]
+    assert all((abs(tree.weight[0]) > 0.01) == (rows == 20) for tree in model.trees)
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_gains_and_covers_where_they_are_revealed(objective: str) -> None:
     table = draw_table(EVERY_KIND, 250, 2, objective, np.random.default_rng(11))

@@ -254,9 +254,14 @@ def score(gradient: Any, hessian: Any, parameters: Parameters, bounds: Bounds = 
     return -(2 * gradient * weight + (hessian + parameters.reg_lambda) * weight**2)
 
 
-def leaf_weight(gradient: float, hessian: float, parameters: Parameters, bounds: Bounds = NO_BOUNDS) -> float:
-    """Weight of a leaf, learning rate included; 0 for sums below `min_child_weight`, which only a root can have."""
-    if hessian <= 0 or hessian < parameters.min_child_weight:
+def leaf_weight(
+    gradient: float, hessian: float, rows: int, parameters: Parameters, bounds: Bounds = NO_BOUNDS
+) -> float:
+    """Weight of a leaf, learning rate included.
+
+    0 below `min_child_weight` or `min_rows_per_leaf`, where only a root can be: it would describe too few rows.
+    """
+    if hessian <= 0 or hessian < parameters.min_child_weight or rows < parameters.min_rows_per_leaf:
         return 0.0
     return parameters.learning_rate * float(optimal_weight(gradient, hessian, parameters, bounds))
 

@@ -227,7 +227,7 @@ def _grow(
                     )
                     continue
             leaf = (node + 2) * 2 ** (depth - level) - 2  # the right-most leaf below a node that does not split
-            weights[leaf - n_inner] = leaf_weight(gradient[own].sum(), cover[node], parameters, bounds[node])
+            weights[leaf - n_inner] = leaf_weight(gradient[own].sum(), cover[node], len(own), parameters, bounds[node])
             margins[rows] = weights[leaf - n_inner]
     feature, bins = candidates.feature[chosen], candidates.bin[chosen]
     cuts = [candidates.columns[f].cuts[j] for f, j in zip(feature, bins, strict=True)]
@@ -305,7 +305,7 @@ def _audit_tree(
             members[int(tree.right[node])] = rows[~left], 2 * position + 1
         else:
             stated = float(tree.weight[node])
-            exact = leaf_weight(float(sums.total[0]), float(sums.total[1]), with_tolerance, bounds[node])
+            exact = leaf_weight(float(sums.total[0]), float(sums.total[1]), len(own), with_tolerance, bounds[node])
             margins[rows] += stated
         findings.append(
             NodeAudit(
