@@ -149,6 +149,17 @@ def test_each_kind_of_column_alone(feature: Any) -> None:
     agree(draw("binary:logistic", 150, 3, [feature]), parameters_of("binary:logistic", max_bin=8), 2)
 
 
+@pytest.mark.parametrize("max_bin", [255, 256, 257, pytest.param(1024, marks=pytest.mark.slow)])
+def test_as_many_bins_as_a_byte_counts_and_more(max_bin: int) -> None:
+    """256 is the default. Bins are bytes while they and that for missing cells, in columns that have any, are 256."""
+    names = ("continuous", "flag")
+    features = [feature for feature in EVERY_KIND if feature.name in names]
+    assert len(features) == 2 and not any(feature.missing for feature in features)
+    parameters = parameters_of("binary:logistic", max_depth=2, max_bin=max_bin)
+    for chosen in (features, [replace(features[0], missing=True), features[1]]):
+        agree(draw("binary:logistic", 600, 6, chosen), parameters, 2)
+
+
 def quick(*more: dict[str, Any]) -> list[Any]:
     """Cases of the quick tests; those after the first two are for the slow ones."""
     return [pytest.param(one, marks=() if number < 2 else pytest.mark.slow) for number, one in enumerate(more)]

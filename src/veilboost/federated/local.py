@@ -270,17 +270,18 @@ class LocalRows:
 
     def _binned(self, forest: Forest) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
         """Shape (features, rows): bins, the last one of a column for its missing cells."""
-        space = self.task.space
+        space, features = self.task.space, self.task.features
         bins = np.empty((len(self._values), self.rows), dtype=np.uint8 if self.task.widths.max() <= 256 else np.uint16)
         for feature, values in enumerate(self._values):
             missing = np.isnan(values)
-            if self.task.features[feature].categorical:
+            if features[feature].categorical:
                 bins[feature] = np.where(missing, 0, values)
             else:
                 bins[feature] = np.searchsorted(
                     forest.cuts_of(self.task, feature), values + np.float32(0), side="right"
                 )
-            bins[feature][missing] = space.plans[feature].n_bins
+            if features[feature].missing:  # else there is no such bin, and 256 would be no uint8
+                bins[feature][missing] = space.plans[feature].n_bins
         self._values, self._ordered = [], None
         return bins
 
