@@ -218,6 +218,23 @@ def test_unknown_parameter_is_a_type_error(kind: Any) -> None:
         kind(3)
 
 
+def test_x_and_y_are_refused() -> None:
+    with pytest.raises(InputError, match=r"^XORBoostClassifier.fit takes the tables of all owners by name"):
+        XORBoostClassifier().fit(tables()["north"], [0, 1], label="status")  # type: ignore[arg-type]
+
+
+def test_importance_of_features(classifier: XORBoostClassifier) -> None:
+    importances = classifier.feature_importances_
+    splits = np.zeros(4)
+    for tree in classifier.ensemble_.trees:
+        np.add.at(splits, tree.feature[~tree.leaf], 1)
+    assert splits.sum() > 4
+    assert importances.dtype == np.float32
+    np.testing.assert_allclose(importances, splits / splits.sum(), rtol=1e-6)
+    with pytest.raises(NotFittedError):
+        _ = XORBoostClassifier().feature_importances_
+
+
 def test_failed_fit_leaves_no_old_model() -> None:
     model = XORBoostClassifier()
     model.ensemble_ = None  # type: ignore[assignment]
@@ -382,11 +399,17 @@ def tables() -> dict[str, pd.DataFrame]:
         (lambda t: {**t, "north": t["north"].head(0)}, {"label": "status"}, "table of north: the table has no rows"),
         (lambda t: {**t, "north": "none.csv"}, {"label": "status"}, "table of north: there is no such file"),
         (lambda t: {**t, "north": [1, 2]}, {"label": "status"}, "table of north: cannot read a list"),
-        (lambda t: {"south": t["south"]}, {"id": "patient", "label": "status"}, "there is only one [[party]]"),
+        (
+            lambda t: {"south": t["south"]},
+            {"id": "patient", "label": "status"},
+            "parties: XORBoostClassifier needs the tables of two owners or more",
+        ),
+        (lambda t: t["south"], {"label": "status"}, "XORBoostClassifier.fit takes the tables of all owners by name"),
+        (lambda t: list(t.values()), {"label": "status"}, "fit takes the tables of all owners by name"),
         (
             lambda t: {"north west": t["north"], "south": t["south"]},
             {"id": "patient", "label": "status"},
-            "[[party]] 'north west', key 'name'",
+            "table of 'north west', key 'name'",
         ),
         (
             lambda t: t,

@@ -149,7 +149,8 @@ def test_columns_may_come_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda t: t, {"label": "age"}, "a classifier needs 2 to 63 classes"),
         (lambda t: t, {"label": "age"}, "or for numbers FederatedRegressor"),
         (lambda t: t, {"features": [Feature("ages", Kind.CONTINUOUS)]}, "features: no table has a column 'ages'"),
-        (lambda t: {"north": t["north"]}, {}, "there is only one [[party]]"),
+        (lambda t: {"north": t["north"]}, {}, "parties: FederatedClassifier needs the tables of two owners or more"),
+        (lambda t: t["north"], {}, "FederatedClassifier.fit takes the tables of all owners by name"),
         (lambda t: {**t, "north": t["north"].head(0)}, {}, "table of north: the table has no rows"),
         (lambda t: {**t, "north": "none.csv"}, {}, "table of north: there is no such file"),
         (lambda t: {**t, "aggregator1": t["north"]}, {}, "a party has that name"),
@@ -178,7 +179,7 @@ def test_bad_tables_are_refused(change: Any, options: dict[str, Any], expected: 
 )
 def test_parameter_out_of_range_is_refused(parameters: dict[str, Any]) -> None:
     (name,) = parameters
-    with pytest.raises(JobError, match=rf"\[federated\], key '{name}': "):
+    with pytest.raises(JobError, match=f"^parameter {name}: "):
         FederatedClassifier(**parameters).fit(tables(), label="status")
 
 

@@ -11,7 +11,7 @@ from tests.processes.support import free_ports
 
 from veilboost.cli import main
 from veilboost.errors import DataError, JobError
-from veilboost.jobs.draft import MOST_LEVELS, draft_feature, draft_job, fits_classification
+from veilboost.jobs.draft import MOST_LEVELS, draft_feature, draft_features, draft_job, fits_classification
 from veilboost.jobs.spec import job_from_dict, job_to_toml, load_job
 from veilboost.tables.schema import Feature, Kind
 from veilboost.tables.table import load_table
@@ -58,6 +58,20 @@ def test_a_draft_accepts_its_own_table() -> None:
     )
     features = [draft_feature(name, frame[name], "table") for name in frame.columns]
     assert load_table(frame, features=features).rows == 50
+
+
+def test_a_column_is_of_one_type_in_all_tables() -> None:
+    def draft(one: pl.Series, other: pl.Series) -> Feature:
+        frames = {"north": pl.DataFrame({"code": one}), "south": pl.DataFrame({"code": other})}
+        return draft_features(frames, [], {"north": "north.csv", "south": "south.csv"})["code"]
+
+    numbers, texts = pl.Series([1, 2, 4]), pl.Series(["1", "7", "none"])
+    message = r"^north.csv: column 'code' holds numbers, and in south.csv texts: make it texts in all tables"
+    with pytest.raises(DataError, match=message):
+        draft(numbers, texts)
+    assert draft(texts, texts).kind is Kind.CATEGORICAL
+    assert draft(numbers, pl.Series(["1", "7", ""])).kind is Kind.DISCRETE  # numbers as text, as in CSV files
+    assert draft(pl.Series([None, None]), texts).levels == ("1", "7", "none")
 
 
 def test_too_many_texts_are_refused() -> None:

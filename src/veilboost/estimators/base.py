@@ -1,27 +1,29 @@
-"""What all estimators have in common: parameters, the way from tables to a model, files, pictures."""
+"""What all estimators have in common: the way from tables to a model, files, pictures."""
 
 from __future__ import annotations
 
-import inspect
 import math
+import re
 import socket
 import tempfile
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Never, Self, cast
+from typing import TYPE_CHECKING, Any, Never, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from veilboost.errors import DataError, InputError, ModelError
+from veilboost.errors import DataError, InputError, JobError, ModelError
+from veilboost.estimators.parametrised import Parametrised
 from veilboost.jobs.draft import draft_features, draft_job, pool_cells, ports_needed
 from veilboost.jobs.local import run_local
 from veilboost.jobs.spec import job_from_dict, job_to_toml
 from veilboost.tables.schema import Feature
 from veilboost.tables.table import encode_frame
 from veilboost.trees.ensemble import Ensemble
+from veilboost.trees.importance import importance_of
 from veilboost.trees.parameters import parameters_from
 from veilboost.trees.plot import plot_importance, plot_tree
 from veilboost.trees.xgboost_json import load_model, save_model
@@ -35,7 +37,7 @@ _ANALYST = "analyst"
 _NUMERIC = {"reg:squarederror": -math.inf, "count:poisson": 0.0}
 
 
-class Boosted:
+class Boosted(Parametrised):
     """What all estimators have in common."""
 
     #: What it can be trained for; the first is the default.
@@ -43,104 +45,6 @@ class Boosted:
     _estimator_type: str
     #: How it is trained: `method` of a job file.
     _method: str
-    __signature__: ClassVar[inspect.Signature]
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        """Show parameters that are handed on to a base class, too, to `help` and notebooks."""
-        super().__init_subclass__(**options)
-        named = cls._defaults().items()
-        parameters = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in named]
-        cls.__signature__ = inspect.Signature(parameters)
-
-    def __init__(
-        self,
-        *positional: Never,
-        objective: str | None = None,
-        n_estimators: int = 100,
-        max_depth: int = 6,
-        learning_rate: float = 0.3,
-        max_bin: int = 256,
-        reg_lambda: float = 1.0,
-        reg_alpha: float = 0.0,
-        gamma: float = 0.0,
-        min_child_weight: float = 1.0,
-        max_delta_step: float | None = None,
-        scale_pos_weight: float | None = None,
-        max_cat_to_onehot: int = 4,
-        monotone_constraints: Mapping[str, int] | Sequence[int] | None = None,
-        subsample: float = 1.0,
-        colsample_bytree: float = 1.0,
-        colsample_bylevel: float = 1.0,
-        colsample_bynode: float = 1.0,
-        seed: int = 0,
-        base_score: float | None = None,
-        min_rows_per_leaf: int = 0,
-        reveal_gain: bool = False,
-        early_stopping_rounds: int | None = None,
-        validation_fraction: float | None = None,
-        eval_metric: str | None = None,
-        **unknown: Never,
-    ) -> None:
-        # Python's own message would name this base class.
-        name = type(self).__name__
-        if positional:
-            raise TypeError(f"{name} takes no positional arguments: name the parameters, as in {name}(n_estimators=20)")
-        if unknown:
-            known = ", ".join(self._parameter_names())
-            raise TypeError(f"{name} has no parameter '{next(iter(unknown))}': it has {known}")
-        self.objective = objective
-        self.n_estimators = n_estimators
-        self.max_depth = max_depth
-        self.learning_rate = learning_rate
-        self.max_bin = max_bin
-        self.reg_lambda = reg_lambda
-        self.reg_alpha = reg_alpha
-        self.gamma = gamma
-        self.min_child_weight = min_child_weight
-        self.max_delta_step = max_delta_step
-        self.scale_pos_weight = scale_pos_weight
-        self.max_cat_to_onehot = max_cat_to_onehot
-        self.monotone_constraints = monotone_constraints
-        self.subsample = subsample
-        self.colsample_bytree = colsample_bytree
-        self.colsample_bylevel = colsample_bylevel
-        self.colsample_bynode = colsample_bynode
-        self.seed = seed
-        self.base_score = base_score
-        self.min_rows_per_leaf = min_rows_per_leaf
-        self.reveal_gain = reveal_gain
-        self.early_stopping_rounds = early_stopping_rounds
-        self.validation_fraction = validation_fraction
-        self.eval_metric = eval_metric
-
-    def __repr__(self) -> str:
-        defaults = self._defaults()
-        changed = [f"{k}={v!r}" for k, v in self.get_params().items() if v is not defaults[k] and v != defaults[k]]
-        return f"{type(self).__name__}({', '.join(changed)})"
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters by name, as in scikit-learn."""
-        return {name: getattr(self, name) for name in self._parameter_names()}
-
-    def set_params(self, **parameters: Any) -> Self:
-        """Change parameters, as in scikit-learn; an unknown one is a TypeError."""
-        known = self._parameter_names()
-        for name, value in parameters.items():
-            if name not in known:
-                raise TypeError(f"{type(self).__name__} has no parameter '{name}': it has {', '.join(known)}")
-            setattr(self, name, value)
-        return self
-
-    @classmethod
-    def _parameter_names(cls) -> list[str]:
-        return list(cls._defaults())
-
-    @classmethod
-    def _defaults(cls) -> dict[str, Any]:
-        """Parameters and their defaults: those of all estimators first, then those of this one."""
-        makers = [vars(one)["__init__"] for one in reversed(cls.__mro__) if "__init__" in vars(one)]
-        parameters = [one for maker in makers for one in inspect.signature(maker).parameters.values()]
-        return {one.name: one.default for one in parameters if one.kind is one.KEYWORD_ONLY}
 
     def __sklearn_tags__(self) -> Any:
         """How scikit-learn's tools should treat this estimator."""
@@ -161,6 +65,7 @@ class Boosted:
     def _fit(
         self,
         parties: Mapping[str, Any],
+        positional: Sequence[Any],
         label: str,
         row_id: str | None,
         features: Sequence[Feature] | None,
@@ -169,6 +74,7 @@ class Boosted:
         weight_range: tuple[float, float] | None,
     ) -> Self:
         self.__dict__.pop("ensemble_", None)  # no old model beside new classes if this fails
+        self._check_parties(parties, positional)
         data = {"label": label} if weight is None else {"label": label, "weight": weight}
         frames, holders = self._read(parties, data, row_id)
         where = "table of " + " and ".join(holders[label])
@@ -202,19 +108,14 @@ class Boosted:
         others = {name: holders[name] for name in data.values()}
         entry = data | {key: list(pair) for key, pair in ranges.items()}
         ports = _free_ports(ports_needed(len(frames), self._method))
-        job = job_from_dict(
-            draft_job(
-                "fit",
-                columns,
-                entry,
-                others,
-                _ANALYST,
-                parameters,
-                ports,
-                method=self._method,
-                federated=self._federated(),
-            )
+        federated = self._federated()
+        drafted = draft_job(
+            "fit", columns, entry, others, _ANALYST, parameters, ports, method=self._method, federated=federated
         )
+        try:
+            job = job_from_dict(drafted)
+        except JobError as error:
+            raise _in_words_of_fit(error) from None
         with tempfile.TemporaryDirectory(prefix="veilboost-") as scratch:
             job_file = Path(scratch) / "job.toml"
             job_file.write_text(job_to_toml(job), encoding="utf-8")
@@ -224,6 +125,17 @@ class Boosted:
         self.report_ = run.report
         self.ledger_ = run.ledger
         return self
+
+    @classmethod
+    def _check_parties(cls, parties: Any, positional: Sequence[Any]) -> None:
+        """Refuse what scikit-learn's estimators take: X, or X and y."""
+        example = """as in fit({"north": north, "south": south}, label="ms")"""
+        if positional or not isinstance(parties, Mapping):
+            raise InputError(
+                f"{cls.__name__}.fit takes the tables of all owners by name, and the label's name, {example}"
+            )
+        if len(parties) < 2:
+            raise InputError(f"parties: {cls.__name__} needs the tables of two owners or more, {example}")
 
     def _read(
         self, parties: Mapping[str, Any], needed: Mapping[str, str], row_id: str | None
@@ -237,7 +149,7 @@ class Boosted:
 
     def _parameters(self, features: Sequence[str]) -> dict[str, Any]:
         """Parameters as a job file has them, checked; after `_encode_label`."""
-        given = {name: getattr(self, name) for name in Boosted._parameter_names()}
+        given = {name: getattr(self, name) for name in Parametrised._parameter_names()}
         given = {name: value for name, value in given.items() if value is not None}
         constraints: Any = self.monotone_constraints
         if isinstance(constraints, list | tuple):
@@ -325,6 +237,16 @@ class Boosted:
         found: dict[str, dict[str, list[float]]] | None = getattr(self, "report_", {}).get("metrics")
         return _only_with_early_stopping("evals_result") if found is None else found
 
+    @property
+    def feature_importances_(self) -> npt.NDArray[np.float32]:
+        """How much the model uses each feature: float32, shape (features,), in the model's order, with sum 1.
+
+        The total gain of a feature's splits where gains were disclosed (`reveal_gain`), else their number; all zero if
+        no tree splits.
+        """
+        scores = importance_of(self._fitted()).scores
+        return (scores / (scores.sum() or 1.0)).astype(np.float32)
+
     def plot_tree(self, number: int = 0, ax: Axes | None = None) -> Axes:
         """Draw one tree with matplotlib: "yes" goes left, "no" goes right.
 
@@ -384,6 +306,12 @@ def _to_parquet(frame: pl.DataFrame) -> bytes:
     buffer = BytesIO()
     frame.write_parquet(buffer)
     return buffer.getvalue()
+
+
+def _in_words_of_fit(error: JobError) -> JobError:
+    """The same message for somebody who has written no job file."""
+    words = re.sub(r"^job: \[\w+\], key '(\w+)':", r"parameter \1:", str(error))
+    return JobError(words.replace("[[party]] tables", "tables").replace("[[party]]", "table of"))
 
 
 def _free_ports(count: int) -> list[int]:

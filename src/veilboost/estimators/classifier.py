@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Never, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -108,7 +108,7 @@ class XORBoostClassifier(Classifier, XORBoost):
     def fit(
         self,
         parties: Mapping[str, Any],
-        *,
+        *positional: Never,
         label: str,
         id: str | None = None,
         features: Sequence[Feature] | None = None,
@@ -142,7 +142,7 @@ class XORBoostClassifier(Classifier, XORBoost):
         InputError
             When a table or a parameter is wrong.
         """
-        return self._fit(parties, label, id, features, None, weight, weight_range)
+        return self._fit(parties, positional, label, id, features, None, weight, weight_range)
 
 
 class FederatedClassifier(Classifier, Federated):
@@ -180,7 +180,7 @@ class FederatedClassifier(Classifier, Federated):
     def fit(
         self,
         parties: Mapping[str, Any],
-        *,
+        *positional: Never,
         label: str,
         features: Sequence[Feature] | None = None,
         weight: str | None = None,
@@ -201,4 +201,4 @@ class FederatedClassifier(Classifier, Federated):
         InputError
             When a table or a parameter is wrong.
         """
-        return self._fit(parties, label, None, features, None, weight, weight_range)
+        return self._fit(parties, positional, label, None, features, None, weight, weight_range)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Never, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,7 @@ class XORBoostRegressor(Regressor, XORBoost):
     def fit(
         self,
         parties: Mapping[str, Any],
-        *,
+        *positional: Never,
         label: str,
         id: str | None = None,
         features: Sequence[Feature] | None = None,
@@ -56,7 +56,7 @@ class XORBoostRegressor(Regressor, XORBoost):
             Public bounds of the label, which fix the fixed-point scale. By default those of the label column; between
             organisations choose bounds that disclose no patient's value.
         """
-        return self._fit(parties, label, id, features, label_range, weight, weight_range)
+        return self._fit(parties, positional, label, id, features, label_range, weight, weight_range)
 
 
 class FederatedRegressor(Regressor, Federated):
@@ -68,7 +68,7 @@ class FederatedRegressor(Regressor, Federated):
     def fit(
         self,
         parties: Mapping[str, Any],
-        *,
+        *positional: Never,
         label: str,
         features: Sequence[Feature] | None = None,
         label_range: tuple[float, float] | None = None,
@@ -82,4 +82,4 @@ class FederatedRegressor(Regressor, Federated):
         label_range
             As of `XORBoostRegressor.fit`.
         """
-        return self._fit(parties, label, None, features, label_range, weight, weight_range)
+        return self._fit(parties, positional, label, None, features, label_range, weight, weight_range)

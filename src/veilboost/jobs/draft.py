@@ -110,6 +110,11 @@ def draft_features(
     ----------
     where
         What messages call the table of each party.
+
+    Raises
+    ------
+    DataError
+        When `draft_feature` does, or a column is numbers in one table and texts in another.
     """
     cells: dict[str, list[tuple[str, pl.Series]]] = {}
     for party, frame in frames.items():
@@ -117,10 +122,18 @@ def draft_features(
             if name not in others:
                 _refuse_unreadable(name, frame[name], where[party])
                 cells.setdefault(name, []).append((party, frame[name]))
-    return {
-        name: draft_feature(name, pool_cells([part for _, part in parts]), " and ".join(where[p] for p, _ in parts))
-        for name, parts in cells.items()
-    }
+    drafted = {}
+    for name, parts in cells.items():
+        feature = draft_feature(name, pool_cells([part for _, part in parts]), " and ".join(where[p] for p, _ in parts))
+        numbers = [party for party, part in parts if part.dtype.is_numeric()]
+        texts = [party for party, part in parts if not (part.dtype.is_numeric() or part.dtype == pl.Null)]
+        if feature.categorical and numbers and texts:
+            raise DataError(
+                f"{where[numbers[0]]}: column '{name}' holds numbers, and in {where[texts[0]]} texts: "
+                "make it texts in all tables if it is a category, or numbers in all of them"
+            )
+        drafted[name] = feature
+    return drafted
 
 
 def pool_cells(parts: Sequence[pl.Series]) -> pl.Series:
