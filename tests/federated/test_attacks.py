@@ -6,6 +6,7 @@ training by anything but silence.
 
 import base64
 import contextlib
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +23,7 @@ from tests.federated.test_parity import draw, parameters_of, split_rows
 from tests.federation import AGGREGATORS, JOB, Trained, identities, task_of, train_federated
 from tests.training import EVERY_KIND
 
-from veilboost.errors import ParticipantError, ProtocolError
+from veilboost.errors import ParticipantError, PeerMismatch, ProtocolError
 from veilboost.federated.client import Client
 from veilboost.federated.counters import Counters
 from veilboost.federated.couriers import DirectCourier, receive_bytes, send_bytes
@@ -217,6 +218,42 @@ def test_numbers_beyond_all_bounds_are_refused_with_one_line(kind: str, content:
     with pytest.raises(ProtocolError) as refused:
         server.ask(kind, 1, **content)
     assert "\n" not in str(refused.value)
+
+
+def test_the_end_is_signed_by_all_aggregators() -> None:
+    """Whoever relays the end can change neither the last tree nor what else is told with it."""
+    table, task = case(3, n_estimators=2)
+    kept: list[bytes] = []
+
+    def reached(name: str, data: bytes) -> bool:
+        if name == VICTIM and Question.from_bytes(data).kind == "done":
+            kept.append(data)
+        return name != VICTIM or Question.from_bytes(data).kind != "done"
+
+    trained = train_federated(task, split_rows(table, 3), reached=reached)
+    again = train_federated(task, split_rows(table, 3))
+    victim, end = trained.clients[VICTIM], Question.from_bytes(kept[0])
+    signatures = end.content["signatures"]
+    assert list(signatures) == [LEAD, LAST]
+    last = copy.deepcopy(end.content["last"])
+    last["weights"][0] += 1
+    changes: list[dict[str, Any]] = [
+        {"last": last},
+        {"metrics": [0.5, 0.25]},
+        {"ledger": end.content["ledger"][:-1]},
+        {"signatures": {LEAD: signatures[LEAD]}},
+        {"signatures": {LEAD: signatures[LAST], LAST: signatures[LEAD]}},
+        {"signatures": Question.from_bytes(again.courier.seen[-1][1]).content["signatures"]},  # of another epoch
+        {"signatures": None},
+    ]
+    for change in changes:
+        client = copy.deepcopy(victim, {id(victim.task): victim.task, id(victim._ring): victim._ring})
+        with pytest.raises(PeerMismatch, match=r"was not signed by aggregator[01]: do not use it"):
+            client.answer(replace(end, content={**end.content, **change}).to_bytes())
+        assert not client.done, change
+    victim.answer(kept[0])
+    assert victim.done
+    assert victim.forest.to_bytes() == trained.forests[0].to_bytes()
 
 
 @pytest.mark.parametrize("classes", [1, pytest.param(3, marks=pytest.mark.slow)])

@@ -136,21 +136,23 @@ def implied_sums(weights: Sequence[int], parameters: Parameters, reg_lambda: flo
 def two_leaves(aggregators: int, repeats: int, epsilon: float | None = 1.0) -> tuple[np.ndarray, np.ndarray, float]:
     """Gradient sums that the leaf weights of `repeats` trainings tell; the exact ones; sigma of one aggregator's noise.
 
-    `reg_lambda` is so large that noise of hessians does not count.
+    `reg_lambda` is so large that noise of hessians does not count, and there are so many rows that it makes no sum of
+    hessians negative: such a leaf has no weight.
     """
-    values = np.array([[0, 0], [1, 1]] * (ROWS // 2), dtype=np.float32)
-    labels = values[:, 0] * (np.arange(ROWS) < 40)
+    rows, ill = 600, 400
+    values = np.array([[0, 0], [1, 1]] * (rows // 2), dtype=np.float32)
+    labels = values[:, 0] * (np.arange(rows) < ill)
     parameters = Parameters(n_estimators=1, max_depth=1, base_score=0.5, reg_lambda=3000.0, min_child_weight=0.0)
     privacy = None if epsilon is None else Budget("row", epsilon, 1e-6)
     task = task_of(FLAGS, parameters, 2, leaf_sums=True, aggregators=aggregators, privacy=privacy)
-    tables = [table_of(FLAGS, values[part], labels[part]) for part in (slice(0, 20), slice(20, None))]
+    tables = [table_of(FLAGS, values[part], labels[part]) for part in (slice(0, 200), slice(200, None))]
     found = []
     for _ in range(repeats):
         (tree,) = train_federated(task, tables, aggregators=aggregators).forests[0].trees
         assert tree.weights is not None
-        found.append(implied_sums(tree.weights, parameters, 3000.0, ROWS / 8))
-    exact = np.array([ROWS / 4, ROWS / 4 - 20])
-    protection = task.with_rows({"client0": 20, "client1": 40}).protection
+        found.append(implied_sums(tree.weights, parameters, 3000.0, rows / 8))
+    exact = np.array([rows / 4, rows / 4 - ill / 2])
+    protection = task.with_rows({"client0": 200, "client1": 400}).protection
     if protection is None:
         return np.array(found), exact, 0.0
     assert protection.reg_lambda == 3000.0

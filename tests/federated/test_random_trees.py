@@ -128,7 +128,7 @@ def deviations(updates: list[Words], epsilon: float | None, repeats: int) -> Any
 def test_published_weights_have_the_noise_of_the_plan(updates: list[Words], monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("dp_accounting")
     monkeypatch.setattr(protection, "plan_noise", cache(protection.plan_noise))  # the same plan every time
-    noisy = deviations(updates, 3.0, 16)
+    noisy = deviations(updates, 3.0, 28)
     count = noisy.size
     low, high = stats.chi2.ppf([1e-7, 1 - 1e-7], count)
     assert low < (noisy**2).sum() < high

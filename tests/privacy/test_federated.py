@@ -49,7 +49,7 @@ CONTENT = {
     "level": {"edges", "ratios", "rows", "last", "levels", "both"},
     "leaves": {"edges", "ratios", "rows", "last"},
     "trees": {"forest", "rows"},
-    "done": {"last", "ledger", "metrics"},
+    "done": {"last", "ledger", "metrics", "signatures"},
 }
 
 

@@ -117,9 +117,7 @@ class Client:
         if question.kind == "done":
             if not self._take_news(question):
                 return Answer({"behind": self._known()}).to_bytes()
-            self.ledger = ledger_from_json(content.get("ledger"))
-            self.forest.metrics = metrics_from_json(content.get("metrics"), self.task)
-            self.done = True
+            self._finish(question)
             return Answer({"trees": self._known()}).to_bytes()
         self._counters.check(question.place)  # before anything is done: rows only move down a tree
         if not self._take_news(question):
@@ -130,6 +128,19 @@ class Client:
         told = self._told.before(question.kind, question.tree, self._sized.rows, self.forest)
         box = self._ring.share(question.serial, data + told, words)
         return Answer({"serial": question.serial}, box).to_bytes()
+
+    def _finish(self, question: Question) -> None:
+        """Take what is told at the end, if all aggregators have signed it and the model."""
+        content = question.content
+        metrics = metrics_from_json(content.get("metrics"), self.task)
+        ledger = ledger_from_json(content.get("ledger"))
+        if self._sized is None:
+            raise ProtocolError("the server ends a training that it has not begun: is it on another version?")
+        end = content.get("metrics"), content.get("ledger")
+        self._ring.check_end(
+            self._told.at_the_end(question.tree, self._sized.rows, self.forest, *end), content.get("signatures")
+        )
+        self.ledger, self.forest.metrics, self.done = ledger, metrics, True
 
     @property
     def total_rows(self) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from veilboost.errors import PeerMismatch, ProtocolError
 from veilboost.federated.couriers import Courier, receive_batch, receive_bytes, send_batch, send_bytes
-from veilboost.federated.keys import AggregatorKey, ClientKeys, Identity, accept_client
+from veilboost.federated.keys import AggregatorKey, ClientKeys, Identity, accept_client, end_statement
 from veilboost.federated.messages import Answer, Question
 from veilboost.mpc.ring import Words
 from veilboost.mpc.transport.base import Transport
@@ -96,6 +96,7 @@ class Gatherer:
         self._others = [name for name in aggregators if name != self.name]
         self._keys: dict[str, ClientKeys] = {}
         self._missed: dict[str, int] = {}
+        self._nonce = b""
 
     def __repr__(self) -> str:
         return f"Gatherer({self.name!r}, redacted)"
@@ -127,6 +128,7 @@ class Gatherer:
         key = AggregatorKey.draw()
         nonce = hashlib.sha256(b"veilboost federated epoch " + context).digest()
         own = key.introduce(self._identity, self.name, self._job_hash, nonce)
+        self._nonce = nonce
         told = self._exchange(json.dumps(own).encode())
         introduced = {name: _introduction(name, text) for name, text in told.items()}
         content = {
@@ -221,6 +223,11 @@ class Gatherer:
             if self._missed[client] == _MOST_MISSES:
                 self._forget(client, f"{client} has not answered {_MOST_MISSES} times and is not asked any more")
         return Collected(agreed, {client: shares[client] for client in agreed}, coins)
+
+    def sign_end(self, digest: bytes) -> dict[str, str]:
+        """Every aggregator's signature of what clients have been told when all is over (`told.Told.at_the_end`)."""
+        signature = self._identity.sign(end_statement(self._job_hash, self._nonce, digest))
+        return {name: other.hex() for name, other in self._exchange(signature).items()}
 
     def finish(self) -> None:
         """Nothing is asked any more."""

@@ -129,6 +129,7 @@ class ClientRing:
     def __init__(self, identity: Identity, job_hash: bytes, name: str, rows: int, aggregators: Sequence[str]) -> None:
         self._identity, self._job_hash, self._name, self._rows = identity, job_hash, name, rows
         self._aggregators = tuple(aggregators)
+        self._nonce, self._certificates = b"", dict[str, str]()  # of the epoch and its aggregators
         self.keys: list[ClientKeys] = []
 
     def __repr__(self) -> str:
@@ -152,10 +153,9 @@ class ClientRing:
             raise PeerMismatch("the server and this client have different job files: give both the same file")
         own_nonce = token_bytes(_NONCE_BYTES)
         context = context_of(self._job_hash, nonce, self._name, own_nonce)
-        keys = []
-        boxes = {}
+        keys, boxes, certificates = [], {}, {}
         for aggregator in self._aggregators:
-            public = self._public_key(aggregator, introduced[aggregator], nonce)
+            public, certificates[aggregator] = self._public_key(aggregator, introduced[aggregator], nonce)
             seed = token_bytes(KEY_BYTES)
             boxes[aggregator] = _SUITE.encrypt(seed, public, _box_info(context, aggregator)).hex()
             keys.append(ClientKeys.of(seed, context))
@@ -167,6 +167,7 @@ class ClientRing:
             "certificate": self._identity.certificate,
         }
         signature = self._identity.sign(_client_statement(header, self._job_hash, nonce)).hex()
+        self._nonce, self._certificates = nonce, certificates
         self.keys = keys  # all at once: with fewer keys one aggregator would get what is meant for several
         return {**header, "signature": signature}
 
@@ -177,7 +178,23 @@ class ClientRing:
             rest -= keys.mask(serial, words.size)
         return self.keys[-1].seal(serial, question, rest)
 
-    def _public_key(self, aggregator: str, entry: object, nonce: bytes) -> X25519PublicKey:
+    def check_end(self, digest: bytes, signatures: object) -> None:
+        """Check that every aggregator has signed, in this epoch, what this client has been told when all is over.
+
+        Raises
+        ------
+        PeerMismatch
+            One of them has not, or has signed something else.
+        """
+        given = signatures if isinstance(signatures, dict) else {}
+        statement = end_statement(self._job_hash, self._nonce, digest)
+        for aggregator, certificate in self._certificates.items():
+            signature = octets_of(given, aggregator)
+            if signature is None or not self._identity.verify(aggregator, certificate, statement, signature):
+                raise PeerMismatch(f"the model that the server sent was not signed by {aggregator}: do not use it")
+
+    def _public_key(self, aggregator: str, entry: object, nonce: bytes) -> tuple[X25519PublicKey, str]:
+        """An aggregator's key, and the certificate that vouches for it."""
         fields = entry if isinstance(entry, dict) else {}
         key, signature = octets_of(fields, "key", 32), octets_of(fields, "signature")
         certificate = text_of(fields, "certificate")
@@ -186,7 +203,7 @@ class ClientRing:
         statement = _aggregator_statement(aggregator, self._job_hash, nonce, key)
         if not self._identity.verify(aggregator, certificate, statement, signature):
             raise PeerMismatch(f"the key shown as that of {aggregator} was not signed by {aggregator}: do not go on")
-        return X25519PublicKey.from_public_bytes(key)
+        return X25519PublicKey.from_public_bytes(key), certificate
 
 
 def accept_client(
@@ -223,6 +240,11 @@ def accept_client(
 def context_of(job_hash: bytes, nonce: bytes, client: str, client_nonce: bytes) -> bytes:
     """What a client's keys of an epoch are bound to: fresh bytes of all aggregators, and of the client."""
     return hashlib.sha256(b"veilboost client " + job_hash + nonce + client_nonce + client.encode()).digest()
+
+
+def end_statement(job_hash: bytes, nonce: bytes, digest: bytes) -> bytes:
+    """What every aggregator signs at the end of a training: `told.Told.at_the_end` in this epoch."""
+    return b"veilboost federated end " + job_hash + nonce + digest
 
 
 def _aggregator_statement(name: str, job_hash: bytes, nonce: bytes, key: bytes) -> bytes:

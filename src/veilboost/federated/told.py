@@ -1,4 +1,4 @@
-"""What a client has been told when it answers: its boxes are bound to that."""
+"""What a client has been told when it answers: its boxes are bound to that, and aggregators sign it at the end."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ class Told:
             self._after.append(_chained(self._after[-1], forest.trees[len(self._after) - 1].to_json()))
         return self._after[tree]
 
+    def at_the_end(self, trees: int, rows: Mapping[str, int], forest: Forest, metrics: Any, ledger: Any) -> bytes:
+        """Of the whole model, and of what the question "done" tells besides: aggregators sign it."""
+        return _chained(self.before("done", trees, rows, forest), [metrics, ledger])
+
 
 def _chained(before: bytes, news: Any) -> bytes:
-    return hashlib.sha256(before + json.dumps(news).encode()).digest()
+    return hashlib.sha256(before + json.dumps(news, sort_keys=True).encode()).digest()

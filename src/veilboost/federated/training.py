@@ -135,8 +135,9 @@ class Training:
         if gatherer is None:
             return
         trees = self.task.parameters.n_trees
-        content = {**self._news(trees), "metrics": self.forest.metrics}
-        content["ledger"] = [entry.to_dict() for entry in self.session.ledger]
+        end = {"metrics": self.forest.metrics, "ledger": [entry.to_dict() for entry in self.session.ledger]}
+        digest = self._told.at_the_end(trees, self.sized.rows, self.forest, **end)
+        content = {**self._news(trees), **end, "signatures": gatherer.sign_end(digest)}
         clients = self._asked(trees)
         gatherer.behind.clear()  # who has not caught up now is not waited for again
         gatherer.tell(self._question("done", trees, content=content), clients)

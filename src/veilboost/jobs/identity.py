@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.x509.oid import NameOID
 
 from veilboost.errors import InputError
@@ -45,7 +46,9 @@ class CertificateIdentity:
         return cls(certificate, key, authority)
 
     def sign(self, data: bytes) -> bytes:
-        return self._key.sign(data, _SIGNATURE)
+        """r and s one after the other (IEEE P1363): unlike in DER, of the same length every time."""
+        width = _width(self._key)
+        return b"".join(part.to_bytes(width, "big") for part in decode_dss_signature(self._key.sign(data, _SIGNATURE)))
 
     def verify(self, name: str, certificate: str, data: bytes, signature: bytes) -> bool:
         try:
@@ -58,7 +61,16 @@ class CertificateIdentity:
                 return False
             if not isinstance(key, ec.EllipticCurvePublicKey):
                 return False
-            key.verify(signature, data, _SIGNATURE)
+            width = _width(key)
+            if len(signature) != 2 * width:
+                return False
+            r, s = (int.from_bytes(part, "big") for part in (signature[:width], signature[width:]))
+            key.verify(encode_dss_signature(r, s), data, _SIGNATURE)
         except _NOT_SIGNED:
             return False
         return True
+
+
+def _width(key: ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey) -> int:
+    """Octets of a number of the curve."""
+    return -(-key.key_size // 8)
