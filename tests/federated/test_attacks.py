@@ -25,10 +25,11 @@ from tests.training import EVERY_KIND
 
 from veilboost.errors import ParticipantError, PeerMismatch, ProtocolError
 from veilboost.federated.client import Client
+from veilboost.federated.collected import Collected
 from veilboost.federated.counters import Counters
 from veilboost.federated.couriers import DirectCourier, receive_bytes, send_bytes
 from veilboost.federated.forest import Forest, Split
-from veilboost.federated.gather import Collected, Gatherer
+from veilboost.federated.gather import Gatherer
 from veilboost.federated.keys import ClientKeys, _client_statement
 from veilboost.federated.messages import Answer, Question
 from veilboost.mpc.transport.memory import MemoryNetwork, MemoryTransport

@@ -23,9 +23,10 @@ from tests.training import EVERY_KIND, Table, draw_table
 
 from veilboost.errors import ParticipantError, ProtocolError
 from veilboost.federated.client import Client
+from veilboost.federated.collected import Collected, OpenedShare
 from veilboost.federated.counters import Counters
 from veilboost.federated.forest import Forest
-from veilboost.federated.gather import Collected, Gatherer, _Words
+from veilboost.federated.gather import Gatherer
 from veilboost.federated.keys import AggregatorKey, ClientKeys, ClientRing
 from veilboost.federated.messages import SUMS, Answer, Question
 from veilboost.federated.range_checks import RangeChecks
@@ -331,13 +332,24 @@ def test_nothing_secret_is_printed() -> None:
     keys = ClientKeys.of(b"s" * 32, bytes(32))
     gatherer = Gatherer(network.transport(LEAD), (LEAD, LAST), ("client0",), identity, JOB, None, 1.0)
     gatherer._keys["client0"] = keys
-    collected = Collected(("client0",), {"client0": _Words(words)}, b"coins" * 6)
+    collected = Collected(("client0",), {"client0": OpenedShare(words)}, b"coins" * 6)
     checks = RangeChecks(("client0",))
     checks.add(collected, {"client0": 1 << 40}, 5)
     table = draw("binary:logistic", 40, 6, FEATURES)
     task = task_of(FEATURES, parameters_of("binary:logistic"), 1)
     client = Client(task, "client0", split_rows(table, 1)[0], identity, Counters(None), JOB, (LEAD, LAST))
-    for thing in (gatherer, keys, key, collected, _Words(words), checks, client, client._local, client._ring, identity):
+    for thing in (
+        gatherer,
+        keys,
+        key,
+        collected,
+        OpenedShare(words),
+        checks,
+        client,
+        client._local,
+        client._ring,
+        identity,
+    ):
         text = f"{thing!r} {thing}"
         assert not re.search(r"\d{6,}", text), text
         assert "coins" not in text and "array" not in text and "PRIVATE" not in text and "object at" not in text

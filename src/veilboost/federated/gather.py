@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from secrets import token_bytes
 from typing import Any
 
 from veilboost.errors import PeerMismatch, ProtocolError
+from veilboost.federated.collected import Collected, MaskShare, OpenedShare
 from veilboost.federated.couriers import Courier, receive_batch, receive_bytes, send_batch, send_bytes
 from veilboost.federated.keys import AggregatorKey, ClientKeys, Identity, accept_client, end_statement
 from veilboost.federated.messages import Answer, Question
@@ -27,28 +27,6 @@ _NONCE_BYTES = 32
 
 #: After so many questions in a row without an answer a client is not asked again.
 _MOST_MISSES = 2
-
-
-@dataclass(frozen=True)
-class Collected:
-    """The answers to a question, after all aggregators have agreed on them.
-
-    Attributes
-    ----------
-    clients
-        Whose answers count, in job order.
-    shares
-        This aggregator's share of each update; expanded when it is needed, but for the last aggregator.
-    coins
-        32 bytes to which all aggregators have contributed after the answers were in.
-    """
-
-    clients: tuple[str, ...]
-    shares: Mapping[str, Callable[[], Words]]
-    coins: bytes
-
-    def __repr__(self) -> str:
-        return f"Collected({len(self.clients)} clients, redacted)"
 
 
 class Gatherer:
@@ -208,13 +186,13 @@ class Gatherer:
                 continue
             keys = self._keys[client]
             if not self.last:
-                shares[client] = _Mask(keys, question.serial, size)
+                shares[client] = MaskShare(keys, question.serial, size)
                 continue
             words = keys.open(question.serial, data + told, answer.box, size)
             if words is None:
                 self._on_lost(client, f"{client} sent an update that is none: it is left out")
             else:
-                shares[client] = _Words(words)
+                shares[client] = OpenedShare(words)
         agreed, coins = self._agree(question.serial, list(shares), data + told)
         self.behind |= set(behind)
         for client in clients:
@@ -291,27 +269,6 @@ class Gatherer:
     def _forget(self, client: str, reason: str) -> None:
         self._keys.pop(client, None)
         self._on_lost(client, reason)
-
-
-@dataclass(frozen=True)
-class _Mask:
-    keys: ClientKeys
-    serial: int
-    size: int
-
-    def __call__(self) -> Words:
-        return self.keys.mask(self.serial, self.size)
-
-
-@dataclass(frozen=True)
-class _Words:
-    words: Words
-
-    def __repr__(self) -> str:
-        return "_Words(redacted)"
-
-    def __call__(self) -> Words:
-        return self.words
 
 
 def _introduction(name: str, text: bytes) -> dict[str, Any]:

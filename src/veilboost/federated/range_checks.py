@@ -8,7 +8,8 @@ import numpy as np
 
 from veilboost.errors import ParticipantError
 from veilboost.federated import kernels
-from veilboost.federated.gather import BATCH, Collected
+from veilboost.federated.collected import Collected
+from veilboost.federated.gather import BATCH
 from veilboost.mpc.prg import Stream, derive_key
 from veilboost.mpc.protocols.compare import negative_planes
 from veilboost.mpc.ring import Words, to_ring, unpack_bits

@@ -6,70 +6,40 @@ docs/protocols/federated.md. All of them run this same program; the dealer witho
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from veilboost.errors import ParticipantError
+from veilboost.federated.asking import Asking, require_clients
 from veilboost.federated.edges import STEPS, EdgeSearch, decide, note_edges
 from veilboost.federated.forest import Forest, GrownTree
-from veilboost.federated.gather import BATCH, Collected, Gatherer
+from veilboost.federated.gather import Gatherer
 from veilboost.federated.growing import WHY, grow_tree, leaves_of, note_model
-from veilboost.federated.messages import Question
 from veilboost.federated.questions import LABEL_BITS
 from veilboost.federated.random_tree import random_tree
-from veilboost.federated.range_checks import RangeChecks
-from veilboost.federated.task import RATIO_BITS, FederatedTask, SizedTask
-from veilboost.federated.told import Told
+from veilboost.federated.task import RATIO_BITS
 from veilboost.federated.validation import bounds_of_losses, publish_metrics
 from veilboost.mpc.protocols.divide import DIVISOR_BITS, divide
 from veilboost.mpc.protocols.truncate import truncate
-from veilboost.mpc.ring import Words, to_ring
-from veilboost.mpc.session import Session
+from veilboost.mpc.ring import to_ring
 from veilboost.mpc.shares import Shared, concatenate
 from veilboost.splitting.metrics import LEAST_VALIDATION_ROWS
 from veilboost.splitting.search import interleave
 
 
 @dataclass
-class Training:
+class Training(Asking):
     """One participant's part of a training.
 
     Attributes
     ----------
-    session
-        Of an aggregator, or of the dealer.
-    sized
-        The task, and the rows of the clients that take part.
-    gatherer
-        None at the dealer.
-    forest
-        What is known: of a training that is resumed the complete trees.
     losses
         With early stopping, shared sums of losses and weights of every complete round, shape (2,) each.
     """
 
-    session: Session
-    sized: SizedTask
-    gatherer: Gatherer | None
-    forest: Forest = field(default_factory=Forest)
     losses: list[Shared] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._serial = 0
-        self._cohort: tuple[str, ...] = ()
-        self._unchanged = False
-        self._checks = RangeChecks(self.task.clients)
-        self._told = Told()
-        self._protection = self.sized.protection
-        # Noise is drawn at the aggregators only.
-        self._noise = None if self._protection is None or self.session.dealing else self._protection.adder()
-
-    @property
-    def task(self) -> FederatedTask:
-        return self.sized.task
 
     def run(
         self,
@@ -264,47 +234,6 @@ class Training:
         session.phases.enter("leaves")
         return GrownTree(grown.levels, leaves_of(session, self.sized, sums.reshape(vectors, leaves)))
 
-    def _noisy(self, sums: Shared, noise: Words) -> Shared:
-        """Sums with this aggregator's noise, which is its share of all the noise: nobody else knows it.
-
-        An array that is added to shares counts as public, and only one participant would add it.
-        """
-        return sums + Shared(self.session.holder, np.ascontiguousarray(noise))
-
-    def _sum(
-        self, kind: str, tree: int, content: Mapping[str, Any], size: int, bounds: Mapping[str, int], level: int = 0
-    ) -> Shared:
-        """Ask all clients that are up to date, so many at a time as memory should hold, and add their answers."""
-        clients, words = self._asked(tree), np.zeros(size, dtype=np.uint64)
-        cohort: list[str] = []
-        for start in range(0, len(clients), BATCH):
-            collected = self._collect(kind, tree, level, content, clients[start : start + BATCH], size)
-            if collected is not None:
-                words += self._checks.add(collected, bounds, size)
-                cohort += collected.clients
-        self._cohort = tuple(cohort)
-        if self.gatherer is not None:
-            require_clients(self.task, self._cohort)
-        if kind != "edges":  # of those, all questions together are checked at the end
-            self._checks.settle(self.session)
-        return Shared(self.session.holder, None if self.session.dealing else words, (size,))
-
-    def _collect(
-        self,
-        kind: str,
-        tree: int,
-        level: int,
-        content: Mapping[str, Any],
-        clients: Sequence[str],
-        size: int,
-        attempt: int = 0,
-    ) -> Collected | None:
-        if self.gatherer is None:
-            return None
-        question = self._question(kind, tree, level, attempt, content)
-        told = self._told.before(kind, tree, self.sized.rows, self.forest)
-        return self.gatherer.collect(question, clients, size, told)
-
     def _require_losses(self, cohort: Sequence[str]) -> None:
         """Raises ParticipantError where too few rows are held back at the clients that are left."""
         held_back = sum(self.sized.held_back[client] for client in cohort)
@@ -314,54 +243,3 @@ class Training:
                 f"the clients that are left hold back {held_back} rows, and a metric needs at least "
                 f"{LEAST_VALIDATION_ROWS}: bring back {missing} and continue with --resume"
             )
-
-    def _asked(self, tree: int) -> tuple[str, ...]:
-        """Clients that are asked at the beginning of a tree, after those that have missed trees have caught up."""
-        gatherer = self.gatherer
-        if gatherer is None:
-            return ()
-        behind = [client for client in gatherer.alive if client in gatherer.behind]
-        if behind:
-            content = {"forest": self.forest.to_json(), "rows": self.sized.rows}
-            known = gatherer.tell(self._question("trees", tree, content=content), behind)
-            gatherer.behind -= {client for client, trees in known.items() if trees == tree}
-        return tuple(client for client in gatherer.alive if client not in gatherer.behind)
-
-    def _question(
-        self, kind: str, tree: int, level: int = 0, attempt: int = 0, content: Mapping[str, Any] | None = None
-    ) -> Question:
-        self._serial += 1
-        return Question(kind, self._serial, tree, attempt, level, content or {})
-
-    def _news(self, tree: int, level: int = 0) -> dict[str, Any]:
-        """What clients must know before they answer a question on a tree: the last one, or what comes before all."""
-        if level > 0 or self.gatherer is None:  # the dealer asks nobody, and has no checkpoint with earlier trees
-            return {}
-        if tree > 0:
-            return {"last": self.forest.trees[tree - 1].to_json()}
-        known = self.forest.to_json()
-        return {"edges": known["edges"], "ratios": known["ratios"], "rows": self.sized.rows}
-
-    def _bounds(self, columns: int) -> dict[str, int]:
-        """What the magnitudes in a client's sums of gradients, hessians and rows add up to at most.
-
-        Residuals of squared error are bounded in the mean over all rows only: over a client's own m of n rows their sum
-        is at most sqrt(m n) times that bound.
-        """
-        scales, limits = self.sized.scales, self.task.bounds
-        each = limits.gradient * 2.0**scales.gradient_bits + limits.hessian * 2.0**scales.hessian_bits + 3
-        squared = self.task.parameters.objective == "reg:squarederror"
-        return {
-            client: math.ceil(columns * each * (math.sqrt(rows * self.sized.total) if squared else rows))
-            for client, rows in self.sized.rows.items()
-        }
-
-
-def require_clients(task: FederatedTask, clients: Collection[str]) -> None:
-    """Raise ParticipantError where fewer than `min_clients` take part."""
-    if len(clients) < task.min_clients:
-        missing = ", ".join([client for client in task.clients if client not in clients][:20])
-        raise ParticipantError(
-            f"only {len(clients)} of the {len(task.clients)} clients are left, and min_clients is "
-            f"{task.min_clients}: bring back {missing} and continue with --resume"
-        )

@@ -8,11 +8,12 @@ from functools import partial
 import numpy as np
 
 from veilboost.errors import InputError, ProtocolError
+from veilboost.federated.asking import require_clients
 from veilboost.federated.couriers import DirectCourier, send_bytes
 from veilboost.federated.forest import Forest
 from veilboost.federated.gather import Gatherer
 from veilboost.federated.task import FederatedTask, SizedTask
-from veilboost.federated.training import Training, require_clients
+from veilboost.federated.training import Training
 from veilboost.jobs.certificates import load_storage_key
 from veilboost.jobs.checkpoint import Checkpoints
 from veilboost.jobs.connection import reason_for_peers
