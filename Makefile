@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+# Files of tests run two at a time. Without these options pytest runs one test after the other.
+TEST := $(RUN) -m pytest --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -16,10 +18,10 @@ demo: $(VENV)/.stamp-demo ## train on real hospital data that is split between t
 	$(VENV)/bin/veilboost demo --out demo
 
 test: $(VENV)/.stamp-dev ## run the quick tests
-	$(RUN) -m pytest
+	$(TEST)
 
 test-slow: $(VENV)/.stamp-dev ## run the slow tests
-	$(RUN) -m pytest -m slow
+	$(TEST) -m slow
 
 lint: $(VENV)/.stamp-dev ## check style and formatting
 	$(RUN) -m ruff check .

@@ -1,6 +1,8 @@
 """Small jobs with their tables and certificates, run as threads of the test or as real processes."""
 
+import itertools
 import os
+import random
 import re
 import socket
 import subprocess
@@ -22,6 +24,11 @@ from veilboost.jobs.entries import DEALER
 from veilboost.jobs.outcome import Outcome
 from veilboost.jobs.run import Role, run_analyst, run_dealer, run_party
 from veilboost.jobs.spec import Job, job_from_dict, job_to_toml, load_job
+
+#: Ports of this process of pytest: 5,000 from 20,000 on for the first, the next 5,000 for the second.
+_PORTS = 5000
+_FIRST_PORT = 20_000 + _PORTS * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 2)
+_steps = itertools.count(random.randrange(_PORTS))
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 
@@ -77,15 +84,20 @@ class Case:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on at the moment."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Ports of 127.0.0.1 that nobody listens on.
+
+    Each process of pytest has a range of its own, below those that the system hands out, and takes one port after the
+    other: what is free now is free when the participants of a test get there.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = _FIRST_PORT + next(_steps) % _PORTS
+        with socket.socket() as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                one.bind(("127.0.0.1", port))
+                found.append(port)
+    return found
 
 
 def draw_rows(count: int, seed: int, objective: str = "binary:logistic") -> pl.DataFrame:
