@@ -4,6 +4,7 @@ There is no test of GridSearchCV: it splits the arrays X and y into folds, while
 only an owner can split.
 """
 
+import math
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,8 @@ from tests.processes.support import environment
 
 from veilboost import XORBoostClassifier, XORBoostRegressor
 from veilboost.errors import DataError, InputError, JobError, ModelError
+from veilboost.estimators.base import _check_alike, _range_of
+from veilboost.jobs.draft import pool_cells
 from veilboost.tables.binning import bin_column
 from veilboost.tables.schema import Feature, Kind
 from veilboost.tables.table import encode_frame
@@ -462,6 +465,7 @@ def test_parameter_out_of_range_is_refused(parameters: dict[str, Any]) -> None:
         (pl.Series("y", [2.0, 1.0, 1.0]), [1.0, 2.0]),
         (pl.Series("y", [True, False]), [False, True]),
         (pl.Series("y", ["no", "yes"], dtype=pl.Categorical), ["no", "yes"]),
+        (pl.Series("y", ["low", "high", "mid"], dtype=pl.Enum(["low", "mid", "high"])), ["high", "low", "mid"]),
     ],
 )
 def test_classes_of_labels(labels: pl.Series, classes: list[Any]) -> None:
@@ -470,6 +474,44 @@ def test_classes_of_labels(labels: pl.Series, classes: list[Any]) -> None:
     assert model.classes_.tolist() == classes
     cleaned = [cell.strip() if isinstance(cell, str) else cell for cell in labels.to_list()]
     assert [str(classes[code]) for code in codes] == [str(cell) for cell in cleaned]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (pl.Series([0, 1]), pl.Series([True, False]), ("numbers", "south true and false")),
+        (pl.Series(["0", "1"]), pl.Series(["no", "yes"]), ("numbers", "south texts")),
+        (pl.Series([True, False]), pl.Series(["True", "False"]), ("true and false", "south texts")),
+        (pl.Series(["0", "1"]), pl.Series([0.0, 1.0]), None),
+    ],
+)
+def test_labels_are_alike_in_all_tables(one: pl.Series, other: pl.Series, expected: tuple[str, str] | None) -> None:
+    """Otherwise 1 and true would be two classes."""
+    cells, where = [one.alias("status"), other.alias("status")], ["table of north", "table of south"]
+    if expected is not None:
+        message = f"^table of north: the label 'status' holds {expected[0]}, and in table of {expected[1]}: write"
+        with pytest.raises(DataError, match=message):
+            _check_alike("status", cells, where)
+        return
+    _check_alike("status", cells, where)
+    model = XORBoostClassifier()
+    assert model._encode_label(pool_cells(cells), "north").to_list() == [0, 1, 0, 1]
+
+
+def test_ranges_of_labels() -> None:
+    assert _range_of(pl.Series("y", [1.0, 3.0]), "north", -math.inf) == (1, 3)
+    assert _range_of(pl.Series("y", [5.0]), "north", -math.inf) == (4, 6)
+    low, high = _range_of(pl.Series("y", [1e17, 1e17]), "north", -math.inf)
+    assert low < 1e17 < high
+    with pytest.raises(DataError, match="column 'y' holds an infinite number"):
+        _range_of(pl.Series("y", [1.0, math.inf]), "north", -math.inf)
+
+
+@pytest.mark.parametrize("constraints", [{"b": np.int64(1)}, np.array([0, 1]), [0, 1], (0, 1)])
+def test_monotone_constraints_may_be_numpys(constraints: Any) -> None:
+    model = XORBoostRegressor(monotone_constraints=constraints)
+    expected = {"b": 1} if isinstance(constraints, dict) else {"a": 0, "b": 1}
+    assert model._parameters(["a", "b"])["monotone_constraints"] == expected
 
 
 def test_import_without_the_analysts_libraries() -> None:

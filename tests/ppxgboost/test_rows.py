@@ -148,7 +148,9 @@ def test_tables_without_columns_or_rows() -> None:
         read_rows(pd.DataFrame([[1, 2, 3]], columns=["age", "age", "smoker"]), FEATURES[:3])
 
 
-@pytest.mark.parametrize("bad", [np.array([1, 2]), b"F", ["F"], "1_0", object()], ids=["array", "bytes", "list", "text", "object"])
+@pytest.mark.parametrize(
+    "bad", [np.array([1, 2]), b"F", ["F"], "1_0", object()], ids=["array", "bytes", "list", "text", "object"]
+)
 def test_cells_that_are_refused(bad: object) -> None:
     for name in ("age", "smoker"):
         with pytest.raises(DataError, match=f"'{name}' must be a number"):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.network import run, secret
 from tests.strategies import QUICK
 
+from veilboost.errors import InputError
 from veilboost.mpc.session import Session
 from veilboost.splitting.gain import _clamp, _clamp_count, at_least
 from veilboost.splitting.scales import WEIGHT_BITS, choose_scales
@@ -38,10 +39,32 @@ def test_fewer_weight_bits_for_an_extreme_base_score(base_score: float | None, b
     assert objective_of(parameters, None, None).scales(300).weight_bits == bits
 
 
-def test_weight_bits_have_a_floor() -> None:
-    """Probabilities below 2^-16 are no more than noise in fixed point."""
-    for base_score in (1e-6, 1e-30, 1 - 1e-7):
+def test_base_scores_that_quotients_have_no_room_for_are_refused() -> None:
+    """The first G / H would exceed 2^16, and leaves would have any weight."""
+    for base_score in (1.6e-5, 0.99998):
         assert objective_of(Parameters(base_score=base_score), None, None).scales(300).weight_bits == 15
+    for base_score in (1.5e-5, 1e-30, 1e-40, 1 - 1e-7):
+        with pytest.raises(
+            InputError, match=r"base_score = \S+ is too near 0 or 1: give a number from 1.6e-05 to 0.99998"
+        ):
+            objective_of(Parameters(base_score=base_score), None, None).scales(300)
+    counts = Parameters(objective="count:poisson", base_score=0.5)
+    assert objective_of(counts, (0.0, 3e4), None).scales(300).weight_bits == 15
+    with pytest.raises(InputError, match=r"base_score = 0.5 is too far below the upper bound of label_range: give 15 "):
+        objective_of(counts, (0.0, 1e6), None).scales(300)
+
+
+def test_numbers_at_the_end_of_floating_point_are_refused_in_one_line() -> None:
+    with pytest.raises(InputError, match=r"^300 rows with reg_lambda = 1e\+308 exceed the fixed-point range"):
+        objective_of(Parameters(reg_lambda=1e308), None, None).scales(300)
+    counts = Parameters(objective="count:poisson")
+    with pytest.raises(
+        InputError, match=r"label_range: bounds of counts lie between 0 and 1e\+09, and the upper one is"
+    ):
+        objective_of(counts, (0.0, 1e-310), None)
+    message = r"^300 rows with reg_lambda = 1 and the upper bound 1e-09 of weights or counts exceed the fixed-point"
+    with pytest.raises(InputError, match=message):
+        objective_of(Parameters(), None, (0.0, 1e-9)).scales(300)
 
 
 @pytest.mark.parametrize("bound", HUGE)

@@ -125,6 +125,13 @@ def test_a_tree_may_be_one_leaf() -> None:
         assert ensemble(tree).predict(np.zeros((1, 2))).tolist() == [0.5]
 
 
+def test_gains_beyond_float32_stop_at_its_largest_number() -> None:
+    """Labels of 1e20 have such gains, and a model file holds no infinity."""
+    tree = Tree.from_complete(1, [True], [0], [0], [-1], [False], [1, 2], [1e40], [1e39, 1, 2])
+    assert tree.gain[0] == tree.cover[0] == np.finfo(np.float32).max
+    assert tree.cover[1:].tolist() == [1, 2]
+
+
 def test_arrays_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError, match="leaf_weight"):
         Tree.from_complete(1, [True], [0], [0], [-1], [False], [1, 2, 3])

@@ -78,7 +78,9 @@ class Boosted(Parametrised):
         data = {"label": label} if weight is None else {"label": label, "weight": weight}
         frames, holders = self._read(parties, data, row_id)
         where = "table of " + " and ".join(holders[label])
-        labels = self._encode_label(pool_cells([frames[party][label] for party in holders[label]]), where)
+        cells = [frames[party][label] for party in holders[label]]
+        _check_alike(label, cells, [f"table of {party}" for party in holders[label]])
+        labels = self._encode_label(pool_cells(cells), where)
         names = list(dict.fromkeys(name for frame in frames.values() for name in frame.columns))
         parameters = self._parameters([name for name in names if name not in data.values()])
         ranges = {} if label_range is None else {"label_range": label_range}
@@ -152,13 +154,18 @@ class Boosted(Parametrised):
         given = {name: getattr(self, name) for name in Parametrised._parameter_names()}
         given = {name: value for name, value in given.items() if value is not None}
         constraints: Any = self.monotone_constraints
+        if isinstance(constraints, np.ndarray):
+            constraints = constraints.tolist()
         if isinstance(constraints, list | tuple):
             if len(constraints) != len(features):
                 raise InputError(
                     f"parameter monotone_constraints has {len(constraints)} numbers for {len(features)} features: "
                     "give one for each, or a dict such as {'age': 1}"
                 )
-            given["monotone_constraints"] = dict(zip(features, constraints, strict=True))
+            constraints = dict(zip(features, constraints, strict=True))
+        if isinstance(constraints, Mapping):
+            plain = {name: sign.item() if isinstance(sign, np.generic) else sign for name, sign in constraints.items()}
+            given["monotone_constraints"] = plain
         if self.objective not in (None, *self._objectives):
             raise InputError(
                 f"parameter objective = {self.objective!r} is not allowed: {type(self).__name__} has "
@@ -298,8 +305,30 @@ def _range_of(cells: pl.Series, where: str, lowest: float) -> tuple[float, float
     if len(numbers) == 0:
         raise DataError(f"{where}: column '{cells.name}' holds no numbers: choose another one")
     low, high = float(numbers.min()), float(numbers.max())  # type: ignore[arg-type]
-    low, high = (low, high) if low < high else (low - 1.0, high + 1.0)
+    if math.isinf(low) or math.isinf(high):
+        raise DataError(f"{where}: column '{cells.name}' holds an infinite number: mend it or leave the row out")
+    if low == high:
+        more = max(1.0, 1e-6 * abs(low))
+        low, high = low - more, high + more
     return max(low, lowest), high
+
+
+def _check_alike(label: str, cells: Sequence[pl.Series], where: Sequence[str]) -> None:
+    """Refuse labels of which one table has true and false, or numbers, and another one something else."""
+    kinds: dict[str, list[str]] = {"numbers": [], "true and false": [], "texts": []}
+    for part, table in zip(cells, where, strict=True):
+        numbers = part.dtype.is_numeric()
+        if part.dtype == pl.String:
+            present = part.str.strip_chars().replace({"": None})
+            numbers = present.cast(pl.Float64, strict=False).null_count() == present.null_count()
+        if part.dtype != pl.Null:
+            kinds["numbers" if numbers else "true and false" if part.dtype == pl.Boolean else "texts"].append(table)
+    found = [(kind, tables[0]) for kind, tables in kinds.items() if tables]
+    if len(found) > 1:
+        (one, first), (other, second) = found[:2]
+        raise DataError(
+            f"{first}: the label '{label}' holds {one}, and in {second} {other}: write the labels alike in all tables"
+        )
 
 
 def _to_parquet(frame: pl.DataFrame) -> bytes:

@@ -54,10 +54,15 @@ class Classifier(Boosted):
         return {"objective": objective, "num_class": classes}
 
     def _encode_label(self, labels: pl.Series, where: str) -> pl.Series:
+        if isinstance(labels.dtype, pl.Enum | pl.Categorical):
+            labels = labels.cast(pl.String)  # their order need not be that of the texts
         if labels.dtype == pl.String:
             labels = labels.str.strip_chars().replace({"": None})
-            numbers = labels.cast(pl.Int64, strict=False)  # CSV cells are text
-            labels = numbers if numbers.null_count() == labels.null_count() else labels
+            for kind in (pl.Int64, pl.Float64):  # CSV cells are text
+                numbers = labels.cast(kind, strict=False)
+                if numbers.null_count() == labels.null_count():
+                    labels = numbers
+                    break
         if labels.dtype.is_float():
             labels = labels.fill_nan(None)
         if labels.null_count():

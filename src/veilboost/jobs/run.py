@@ -91,8 +91,10 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
         forest = train(
             session, task, columns, table.label, timed(role, outcome), weights=table.weight, state=state, keep=keep
         )
+        # In the ledger before it is disclosed, so that no error can hide it.
+        write_ledger(directory, [*session.ledger, *received_by(job.analyst, task)])
         outcome.model = reveal_to(session, task, forest, job.analyst)
-        write_ledger(directory, session.ledger)  # whatever happens from here on, this was disclosed
+        write_ledger(directory, session.ledger)  # the same entries, with their rounds
         if job.analyst == role.name:
             _keep_model(role, outcome, transport, [name for name in job.party_names if name != role.name])
         outcome.rounds, outcome.ledger, outcome.phases = session.rounds, session.ledger, session.phases.totals()
@@ -152,6 +154,7 @@ def run_analyst(role: Role) -> Outcome:
         role.on_phase("waiting for the model")
         outcome.model = receive_reveal(transport, job.party_names, task)
         outcome.ledger = [*earlier, *disclosed_by_matching(job, block_rows), *received_by(job.analyst, task)]
+        write_ledger(directory, outcome.ledger)  # whatever happens from here on, this was received
         _keep_model(role, outcome, transport, job.party_names)
     write_results(role, directory, outcome)
     return outcome

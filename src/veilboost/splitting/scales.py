@@ -61,6 +61,7 @@ def choose_scales(
     reg_lambda: float,
     exact_hessians: bool = False,
     largest_score: float = 1.0,
+    hessian_unit: float = 1.0,
 ) -> Scales:
     """The finest scales whose sums over all rows fit.
 
@@ -70,6 +71,8 @@ def choose_scales(
         Public bounds of the mean magnitude over the rows.
     largest_score
         Public bound of G^2 / H per row of a node at the first tree.
+    hessian_unit
+        What a hessian of 1, and of `reg_lambda`, stands for; for messages.
 
     Raises
     ------
@@ -77,12 +80,19 @@ def choose_scales(
         When fewer than six fraction bits would be left: too many rows, too large a lambda, or gradients too large for
         them.
     """
-    gradient_bits = math.floor(math.log2(_MARGIN * 2**HIGH_BITS / (rows * largest_gradient)))
-    hessian_bits = math.floor(math.log2(_MARGIN * 2**DIVISOR_BITS / (rows * largest_hessian + 2 * reg_lambda)))
+    gradient_bits = _bits_below(HIGH_BITS, rows * largest_gradient)
+    hessian_bits = _bits_below(DIVISOR_BITS, rows * largest_hessian + 2 * reg_lambda)
     if min(gradient_bits, hessian_bits) < _FEWEST_BITS:
+        unit = "" if hessian_unit == 1 else f" and the upper bound {hessian_unit:g} of weights or counts"
         raise InputError(
-            f"{rows} rows with reg_lambda = {reg_lambda:g} exceed the fixed-point range of training: "
-            "use fewer rows, a smaller reg_lambda, or a base_score near the labels"
+            f"{rows} rows with reg_lambda = {reg_lambda * hessian_unit:g}{unit} exceed the fixed-point range of "
+            "training: use fewer rows, a smaller reg_lambda, or a base_score near the labels"
         )
     weight_bits = min(WEIGHT_BITS, 61 - HIGH_BITS - math.ceil(math.log2(max(1.0, largest_score))))
     return Scales(min(gradient_bits, 24), min(hessian_bits, 24), exact_hessians, weight_bits)
+
+
+def _bits_below(bits: int, largest: float) -> int:
+    """Fraction bits with which numbers up to `largest` stay below 2^bits, with a margin; negative if there are none."""
+    room = _MARGIN * 2**bits / largest  # 0 if the bound is infinite, or nearly
+    return math.floor(math.log2(room)) if room > 0 else -1

@@ -15,6 +15,11 @@ from veilboost.trees.parameters import Parameters
 LARGEST_MEAN = 4
 
 _LARGEST_COUNT = 1e9
+_LEAST_COUNT_BOUND = 1e-9
+
+#: Quotients of sums of gradients and hessians stay below it (protocols/divide.py): so far, as a factor, may a given
+#: base_score be from what the labels say.
+_LARGEST_SCORE = 2.0**16
 
 #: Of binary:logistic: odds of a first margin that is one Newton step from 0: the step stays within +-2.
 _ODDS_OF_A_STEP = 8.0
@@ -89,8 +94,11 @@ def unit_of(parameters: Parameters, label_range: tuple[float, float] | None, lar
         raise ValueError(f"{parameters.objective} needs label_range")
     low, high = label_range
     if parameters.objective == "count:poisson":
-        if low < 0 or not 0 < high <= _LARGEST_COUNT:
-            raise InputError(f"label_range: bounds of counts lie between 0 and {_LARGEST_COUNT:g}: correct them")
+        if low < 0 or not _LEAST_COUNT_BOUND <= high <= _LARGEST_COUNT:
+            raise InputError(
+                f"label_range: bounds of counts lie between 0 and {_LARGEST_COUNT:g}, and the upper one is at least "
+                f"{_LEAST_COUNT_BOUND:g}: correct them"
+            )
         return Unit(math.log(high), 1.0, high * weight)
     if max(abs(low), abs(high)) > _LARGEST_LABEL or high - low < _NARROWEST_RANGE:
         raise InputError(
@@ -121,11 +129,22 @@ class Bounds:
 
 
 def bounds_of(parameters: Parameters, label_range: tuple[float, float] | None, unit: Unit, weighted: bool) -> Bounds:
-    """Bounds of derivatives under the job's objective; `weighted`: whether rows have weights."""
+    """Bounds of derivatives under the job's objective; `weighted`: whether rows have weights.
+
+    Raises
+    ------
+    InputError
+        A `base_score` so far from all labels that the first weights would leave the fixed-point range.
+    """
     base_score = parameters.base_score
     if parameters.objective == "binary:logistic":
         odds = 1.0 if base_score is None else base_score / (1.0 - base_score)
-        score = min(2.0**16, max(odds, 1.0 / odds))
+        score = max(odds, 1.0 / odds) if odds > 0 else math.inf
+        if score > _LARGEST_SCORE:
+            raise InputError(
+                f"parameter base_score = {base_score:g} is too near 0 or 1: give a number from 1.6e-05 to 0.99998, or "
+                "leave it out"
+            )
         if base_score is None and parameters.scale_pos_weight != 1:
             score = _ODDS_OF_A_STEP
         return Bounds(1.0, 0.25, score)
@@ -136,7 +155,12 @@ def bounds_of(parameters: Parameters, label_range: tuple[float, float] | None, u
         assert label_range is not None
         score = float(LARGEST_MEAN)
         if base_score is not None:
-            score = min(2.0**16, max(score, label_range[1] / base_score))
+            score = max(score, label_range[1] / base_score)
+            if score > _LARGEST_SCORE:
+                raise InputError(
+                    f"parameter base_score = {base_score:g} is too far below the upper bound of label_range: give "
+                    f"{label_range[1] / _LARGEST_SCORE:.2g} or more, or leave it out"
+                )
         return Bounds(LARGEST_MEAN, LARGEST_MEAN * poisson_factor(parameters), score)
     # Every residual begins within +-largest (labels and their mean lie within +-1), and boosting with a learning rate
     # of at most 1 never enlarges their squares' sum.
@@ -166,7 +190,13 @@ def scales_of(
     bounds = bounds_of(parameters, label_range, unit, weighted)
     reg_lambda = unit.scaled(parameters).reg_lambda
     scales = choose_scales(
-        rows, bounds.gradient, bounds.hessian, reg_lambda, bounds.exact_hessians, largest_score=bounds.score
+        rows,
+        bounds.gradient,
+        bounds.hessian,
+        reg_lambda,
+        bounds.exact_hessians,
+        largest_score=bounds.score,
+        hessian_unit=unit.hessian,
     )
     if parameters.constrained:  # bounded weights may be far from the best ones: gains need more room
         return replace(scales, weight_bits=scales.weight_bits - _ROOM_FOR_BOUNDED_WEIGHTS)

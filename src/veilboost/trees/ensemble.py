@@ -101,7 +101,7 @@ class Tree:
         leaf_weight
             Shape (2**depth,): learning rate included.
         cover
-            Shape (2**(depth + 1) - 1,): inner nodes, then leaves.
+            Shape (2**(depth + 1) - 1,): inner nodes, then leaves. It and `gain` stop at the largest float32 number.
 
         Raises
         ------
@@ -119,9 +119,9 @@ class Tree:
             raise ValueError(f"categories are of {len(sets)} nodes, not {n_inner}")
         lefts = _shaped("default_left", default_left, np.bool_, n_inner)
         weights = _shaped("leaf_weight", leaf_weight, np.float32, n_leaves)
-        gains = _shaped("gain", np.zeros(n_inner) if gain is None else gain, np.float32, n_inner)
+        gains = _shaped("gain", np.zeros(n_inner) if gain is None else _finite(gain), np.float32, n_inner)
         n_nodes = n_inner + n_leaves
-        covers = _shaped("cover", np.zeros(n_nodes) if cover is None else cover, np.float32, n_nodes)
+        covers = _shaped("cover", np.zeros(n_nodes) if cover is None else _finite(cover), np.float32, n_nodes)
 
         heap = [0]  # heap number of each node kept, breadth first
         children: list[tuple[int, int]] = []
@@ -248,6 +248,12 @@ class Ensemble:
     def _forests(self) -> list[kernels.Forest]:
         """The trees of each output."""
         return [forest_of(self.trees[output :: self.outputs]) for output in range(self.outputs)]
+
+
+def _finite(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Labels of 1e20 have gains of 1e40, which no model file holds."""
+    largest = float(np.finfo(np.float32).max)
+    return np.clip(np.asarray(values, dtype=np.float64), -largest, largest)
 
 
 def _shaped(name: str, values: npt.ArrayLike, dtype: type[np.generic], length: int) -> npt.NDArray[Any]:

@@ -28,9 +28,9 @@ class Meaning:
 #: Every entry that training in mode `smpc` makes, by its `value`.
 MEANINGS: Final[dict[str, Meaning]] = {
     "base score": Meaning(
-        "The prediction before the first tree: the mean label, or the log-odds of the two classes, from which one can "
-        "compute how many rows are positive.",
-        ("number",),
+        "The prediction before the first tree: the mean label or count, or what follows from the frequencies of "
+        "classes, so that one can compute from it how many rows are of each.",
+        ("numbers",),
     ),
     "feature, categories and default direction of every split": Meaning(
         "For every node whether it splits, and if it does, on which column or set of categories and which way missing "
