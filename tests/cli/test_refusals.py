@@ -237,7 +237,7 @@ def test_train_reports_what_is_wrong_at_a_party(case: Case, tmp_path: Path) -> N
     path = tmp_path / "patients.csv"
     with_cell("age", f"{SECRET}x")(case.tables["north"]).write_csv(path)
     options = ["--data", f"north={path}", "--data", f"south={case.file('south')}"]
-    line = refusal(veilboost("train", case.path, "--out", out, *options, timeout=30))
+    line = refusal(veilboost("train", case.path, "--out", out, *options, timeout=120))
     assert line.startswith(f"veilboost: {path}: row 7, column 'age': is not a number")
     assert SECRET not in line
     assert {path.name for path in out.iterdir() if path.is_file()} == set()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.federated.test_parity import draw, judged, parameters_of, split_rows
-from tests.federation import AGGREGATORS, JOB, Trained, identities, task_of, train_federated
+from tests.federation import AGGREGATORS, JOB, Trained, identities, table_of, task_of, train_federated
 from tests.training import EVERY_KIND, Table
 
 from veilboost.errors import ParticipantError
@@ -21,7 +21,8 @@ from veilboost.federated.counters import Counters
 from veilboost.federated.forest import Forest, forest_from_json
 from veilboost.federated.messages import Answer, Question
 from veilboost.federated.task import FederatedTask
-from veilboost.tables.schema import Feature
+from veilboost.tables.schema import Feature, Kind
+from veilboost.trees.parameters import Parameters
 
 #: Without numeric columns there is no search for cuts, which takes most of the time.
 FEATURES: tuple[Feature, ...] = (EVERY_KIND[5], EVERY_KIND[4], EVERY_KIND[6], EVERY_KIND[9])
@@ -277,3 +278,18 @@ def test_the_model_so_far_leads_back() -> None:
     table, task = case(2, n_estimators=1)
     forest = train_federated(task, split_rows(table, 2)).forests[0]
     assert forest_from_json(forest.to_json(), task).to_bytes() == forest.to_bytes()
+
+
+@pytest.mark.slow
+def test_a_training_that_diverges_accuses_nobody() -> None:
+    """Small samples without regularisation make residuals grow with every tree; clients cut them off at the bound."""
+    rng = np.random.default_rng(0)
+    features = [Feature(name, Kind.CONTINUOUS) for name in "abc"]
+    values, labels = rng.normal(size=(300, 3)).astype(np.float32), rng.integers(0, 2, 300).astype(float)
+    given = {"n_estimators": 70, "max_depth": 3, "max_bin": 16, "learning_rate": 1.0, "reg_lambda": 0.0}
+    parameters = Parameters(objective="reg:squarederror", subsample=0.05, **given)
+    task = task_of(features, parameters, 2, label_range=(0.0, 1.0))
+    tables = [table_of(features, values[part], labels[part]) for part in (slice(0, 100), slice(100, None))]
+    trained = train_federated(task, tables)
+    assert trained.lost == []
+    assert np.abs(trained.forests[0].to_ensemble(task).predict_margin(values)).max() > 4.0  # it does diverge

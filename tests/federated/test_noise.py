@@ -218,3 +218,49 @@ def test_published_weights_have_the_noise_of_all_aggregators(aggregators: int) -
     assert abs(ratio / aggregators - 1) < 4 * sqrt(2 / found.size)
     assert abs(float(np.corrcoef(found.T)[0, 1])) < 0.3  # leaves have noise of their own
     np.testing.assert_allclose(found.mean(axis=0), exact, atol=4 * sigma * sqrt(aggregators / len(found)))
+
+
+@pytest.mark.parametrize(
+    ("given", "label_range", "ratio", "expected"),
+    [
+        ({"objective": "reg:squarederror"}, (0.0, 100.0), 40.0, 100.0),
+        ({"objective": "reg:squarederror"}, (0.0, 100.0), -3.0, 0.0),
+        ({"objective": "count:poisson"}, (0.0, 20.0), 7.0, 20.0),
+        ({"objective": "count:poisson"}, (0.0, 20.0), -7.0, 0.2),
+        ({}, None, 1.7, 0.99),
+        ({}, None, -0.2, 0.01),
+        ({"scale_pos_weight": 2.0}, None, 9.0, 1 / (1 + np.exp(-2.0))),
+        ({"scale_pos_weight": 2.0}, None, -9.0, 1 / (1 + np.exp(2.0))),
+    ],
+)
+def test_noise_makes_no_impossible_base_score(
+    given: dict[str, Any], label_range: tuple[float, float] | None, ratio: float, expected: float
+) -> None:
+    task = task_of(FLAGS, Parameters(**given), 2, label_range=label_range, privacy=Budget("row", 1.0, 1e-6))
+    forest = Forest([], (round(ratio * 2**RATIO_BITS),))
+    assert forest.base_score(task) == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    assert np.isfinite(forest.base_margins(task)).all()
+
+
+def test_noise_makes_no_impossible_class() -> None:
+    parameters = Parameters(objective="multi:softprob", num_class=3)
+    task = task_of(FLAGS, parameters, 2, privacy=Budget("row", 1.0, 1e-6))
+    parts = np.log(np.array([1.0, 0.01, 0.5]))
+    forest = Forest([], tuple(round(part * 2**RATIO_BITS) for part in (3.0, -4.0, 0.5)))
+    np.testing.assert_allclose(forest.base_score(task), parts - parts.mean(), rtol=1e-5)
+
+
+def test_cells_are_counted_of_the_rows_that_clients_keep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the unit "client" a large client goes on with a sample, also in columns without missing cells."""
+    silent = lambda self: lambda kind, numbers: np.zeros((len(self.plan.of(kind).variances), numbers), dtype=np.uint64)  # noqa: E731
+    monkeypatch.setattr("veilboost.federated.protection.Protection.adder", silent)
+    features = (Feature("plain", Kind.CONTINUOUS), Feature("with gaps", Kind.CONTINUOUS, (), True))
+    cells = np.random.default_rng(5).random(3000).astype(np.float32)
+    values, labels = np.stack([cells, cells], axis=1), (cells > 0.8).astype(float)
+    parameters = Parameters(n_estimators=1, max_depth=1, max_bin=8)
+    task = task_of(features, parameters, 3, leaf_sums=True, privacy=Budget("client", 20.0, 1e-2))
+    parts = (slice(0, 2600), slice(2600, 2800), slice(2800, None))
+    trained = train_federated(task, [table_of(features, values[part], labels[part]) for part in parts])
+    plain, with_gaps = trained.forests[0].edges or ()
+    np.testing.assert_array_equal(plain, with_gaps)
+    np.testing.assert_allclose(plain, np.arange(1, 8) / 8, atol=0.06)

@@ -134,9 +134,8 @@ def test_text_holds_what_is_not_a_default() -> None:
 @given(
     mode=st.sampled_from(["histograms", "leaf_sums"]),
     clients=st.integers(2, 3),
-    seconds=st.floats(1e-300, 1e300),
-    privacy=st.none()
-    | st.tuples(st.floats(1e-300, 1e300), st.floats(1e-300, 0.999), st.sampled_from(["row", "client"])),
+    seconds=st.floats(1e-300, 86_400.0),
+    privacy=st.none() | st.tuples(st.floats(0.01, 20.0), st.floats(1e-12, 0.01), st.sampled_from(["row", "client"])),
 )
 def test_round_trip_of_any_numbers(
     mode: str,
@@ -207,14 +206,49 @@ BAD: list[tuple[Change, str, str]] = [
     (lambda t: t.update(federated={"answer_seconds": -1.5}), "[federated], key 'answer_seconds'", "above 0"),
     (lambda t: t.update(federated={"answer_seconds": float("inf")}), "[federated], key 'answer_seconds'", "finite"),
     (lambda t: t.update(federated={"answer_seconds": "1"}), "[federated], key 'answer_seconds'", "must be a number"),
-    (lambda t: t.update(federated={"epsilon": 0}), "[federated], key 'epsilon'", "above 0"),
+    (
+        lambda t: t.update(federated={"answer_seconds": 1e5}),
+        "[federated], key 'answer_seconds'",
+        "at most 86400, a day",
+    ),
+    (lambda t: t.update(federated={"epsilon": 0}), "[federated], key 'epsilon'", "from 0.01 to 20"),
+    (lambda t: t.update(federated={"epsilon": 21}), "[federated], key 'epsilon'", "from 0.01 to 20"),
     (lambda t: t.update(federated={"epsilon": float("nan")}), "[federated], key 'epsilon'", "finite"),
     (lambda t: t.update(federated={"epsilon": True}), "[federated], key 'epsilon'", "must be a number"),
-    (lambda t: t.update(federated={"epsilon": 1, "delta": 0}), "[federated], key 'delta'", "between 0 and 1"),
-    (lambda t: t.update(federated={"epsilon": 1, "delta": 1}), "[federated], key 'delta'", "between 0 and 1"),
+    (lambda t: t.update(federated={"epsilon": 1, "delta": 0}), "[federated], key 'delta'", "from 1e-12 to 0.01"),
+    (lambda t: t.update(federated={"epsilon": 1, "delta": 1}), "[federated], key 'delta'", "from 1e-12 to 0.01"),
     (lambda t: t.update(federated={"epsilon": 1, "privacy_unit": "cell"}), "key 'privacy_unit'", '"row" or "client"'),
     (lambda t: t.update(federated={"delta": 1e-6}), "[federated], key 'delta'", "no meaning without epsilon"),
     (lambda t: t.update(federated={"privacy_unit": "row"}), "[federated], key 'privacy_unit'", "without epsilon"),
+    (
+        lambda t: t.update(federated={"mode": "leaf_sums"}, model={"monotone_constraints": {"age": 1}}),
+        "[model]: parameter monotone_constraints",
+        'not available with mode = "leaf_sums"',
+    ),
+    (
+        lambda t: t.update(federated={"epsilon": 1}, model={"early_stopping_rounds": 2}),
+        "[model]: parameter early_stopping_rounds",
+        "no part in a privacy budget: remove it, or epsilon",
+    ),
+    (
+        lambda t: (
+            t.update(
+                feature=[{"name": f"gene {number}", "kind": "continuous"} for number in range(1000)],
+                model={"max_bin": 1024, "max_depth": 8},
+            ),
+            [p.update(columns=[*(f"gene {n}" for n in range(1000)), "ms"]) for p in t["party"]],
+        ),
+        "job: 3 clients would send 2097 MB each",
+        "aggregators pass on 2147 MB in all: use a smaller max_bin or max_depth, or fewer features",
+    ),
+    *(
+        (
+            lambda t, name=name: t["party"][0].update(name=name),
+            f"[[party]] '{name}', key 'name'",
+            f"'{name}' is reserved",
+        )
+        for name in ("nvflare", "project", "localhost")
+    ),
 ]
 
 

@@ -146,6 +146,14 @@ def test_regularisation_that_wide_bounds_make_vanish() -> None:
     assert warnings_of(make_job(objective="reg:squarederror", reg_lambda=1e-9), 2000) == []
 
 
+def test_samples_without_regularisation_may_diverge() -> None:
+    squared = {"objective": "reg:squarederror", "reg_lambda": 0.0}
+    assert warnings_of(make_job(**squared), 2000) == []
+    assert warnings_of(make_job(subsample=0.5, reg_lambda=0.0), 2000) == []
+    (warning,) = warnings_of(make_job(**squared, subsample=0.5), 2000)
+    assert warning.startswith("subsample = 0.5 with reg_lambda = 0: residuals may grow beyond what fixed point holds")
+
+
 def test_one_class_among_the_rows_that_train() -> None:
     """Both classes are there, but one of them among the rows that are held back only."""
     job = make_job(early_stopping_rounds=2)

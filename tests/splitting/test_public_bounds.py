@@ -54,6 +54,15 @@ def test_base_scores_that_quotients_have_no_room_for_are_refused() -> None:
         objective_of(counts, (0.0, 1e6), None).scales(300)
 
 
+def test_labels_that_float32_does_not_tell_apart_are_refused() -> None:
+    squared = Parameters(objective="reg:squarederror")
+    assert objective_of(squared, (2e6, 2e6 + 0.5), None).scales(300).gradient_bits > 10
+    with pytest.raises(
+        InputError, match=r"no number between 2000000.05 and 2000000.06: subtract an offset from the label"
+    ):
+        objective_of(squared, (2000000.05, 2000000.06), None)
+
+
 def test_numbers_at_the_end_of_floating_point_are_refused_in_one_line() -> None:
     with pytest.raises(InputError, match=r"^300 rows with reg_lambda = 1e\+308 exceed the fixed-point range"):
         objective_of(Parameters(reg_lambda=1e308), None, None).scales(300)

@@ -147,7 +147,9 @@ def require_clients(task: FederatedTask, clients: Collection[str]) -> None:
     """Raise ParticipantError where fewer than `min_clients` take part."""
     if len(clients) < task.min_clients:
         missing = ", ".join([client for client in task.clients if client not in clients][:20])
+        # Noise is drawn anew at every start, so that with a budget no training goes on where another one ended.
+        how = "continue with --resume" if task.privacy is None else "start anew, which is another use of the budget"
         raise ParticipantError(
             f"only {len(clients)} of the {len(task.clients)} clients are left, and min_clients is "
-            f"{task.min_clients}: bring back {missing} and continue with --resume"
+            f"{task.min_clients}: bring back {missing} and {how}"
         )

@@ -24,6 +24,9 @@ from veilboost.trees.objective import LEAST_PRIOR, BaseScore, sigmoid, to_margin
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
+#: Noise must not say that a class has nobody: trees would take long to make up for it.
+_LEAST_NOISY_PRIOR = 0.01
+
 _FLAG_CUT = np.array([0.5], dtype=np.float32)
 
 
@@ -146,19 +149,21 @@ class Forest:
                 if parameters.num_class is None
                 else (parameters.base_score,) * task.parameters.outputs
             )
-        parts = np.array(self.ratios, dtype=np.float64) / 2.0**RATIO_BITS
+        # With noise a part can be anything. What is cut off here follows from what was published.
+        parts = np.clip(np.array(self.ratios, dtype=np.float64) / 2.0**RATIO_BITS, -1.0, 1.0)
+        least = LEAST_PRIOR if task.privacy is None else _LEAST_NOISY_PRIOR
         if parameters.objective == "multi:softprob":
-            logs = np.log(np.maximum(parts, LEAST_PRIOR))
+            logs = np.log(np.maximum(parts, least))
             return tuple(float(np.float32(margin)) for margin in logs - logs.mean())
         part = float(parts[0])
         if parameters.objective == "reg:squarederror":
             return float(np.float32(unit.middle + unit.half_width * part))
         if parameters.objective == "count:poisson":
             assert task.label_range is not None
-            return float(np.float32(max(part, LEAST_PRIOR) * task.label_range[1]))
+            return float(np.float32(max(part, least) * task.label_range[1]))
         if parameters.scale_pos_weight != 1:
-            return float(np.float32(sigmoid(np.array(4.0 * (part - 0.5)))))
-        return float(np.float32(min(1 - LEAST_PRIOR, max(LEAST_PRIOR, part))))
+            return float(np.float32(sigmoid(np.array(4.0 * (max(part, 0.0) - 0.5)))))
+        return float(np.float32(min(1 - least, max(least, part))))
 
     def to_ensemble(self, task: FederatedTask) -> Ensemble:
         """The complete trees as a model; nodes that do not split are pruned."""

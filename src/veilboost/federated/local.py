@@ -300,7 +300,11 @@ class LocalRows:
             found = gradients(parameters.objective, margin, self._labels, weights, parameters.max_delta_step)
             both = [part[np.newaxis] for part in found]
         gradient, hessian = both[0] / (unit.half_width * unit.hessian), both[1] / unit.hessian
-        scales, protection = sized.scales, sized.protection
+        scales, protection, limit = sized.scales, sized.protection, task.bounds.gradient
+        # What the range check and fixed point have room for. Only a training that diverges, as with small samples and
+        # no regularisation, has more.
+        diverging = np.abs(gradient).mean(axis=1, keepdims=True) > limit
+        gradient = np.where(diverging, np.clip(gradient, -limit, limit), gradient)
         words = [
             np.rint(values * 2.0**bits).astype(np.int64)
             for values, bits in ((gradient, scales.gradient_bits), (hessian, scales.hessian_bits))

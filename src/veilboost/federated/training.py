@@ -150,7 +150,9 @@ class Training(Asking):
 
     def _present(self, counted: Shared) -> Shared:
         """Present cells of all numeric columns, from those of columns that have missing cells, in shares."""
-        rows = sum(self.sized.rows[client] for client in self._cohort)
+        budget = None if self._protection is None else self._protection.plan.budget
+        most = self.sized.total if budget is None or budget.clip_rows is None else budget.clip_rows
+        rows = sum(min(self.sized.rows[client], most) for client in self._cohort)
         whole = self.session.constant(to_ring(np.full(len(self.task.numeric), rows)))
         places = np.full(len(self.task.numeric), -1)
         places[list(self.task.counted)] = np.arange(len(self.task.counted))

@@ -22,8 +22,9 @@ DEALER: Final = "dealer"
 #: Name of the process that carries sealed answers from the sites of NVFlare to the aggregators.
 COURIER: Final = "courier"
 
-#: Names that stand for something else in a job or among its certificates.
-RESERVED_NAMES: Final = (DEALER, COURIER, "ca", "certs")
+#: Names that stand for something else in a job or among its certificates. NVFlare has the last three: for its work
+#: folder, its project, its server.
+RESERVED_NAMES: Final = (DEALER, COURIER, "ca", "certs", "nvflare", "project", "localhost")
 
 #: How a job is trained: on secret shares of all rows, or on sums of what clients compute of their own rows.
 SMPC: Final = "smpc"

@@ -8,6 +8,9 @@ from typing import Annotated, Any, Final
 from pydantic import Field, field_validator, model_validator
 
 from veilboost.errors import JobError
+from veilboost.federated.messages import LARGEST_HEADER, LARGEST_MESSAGE
+from veilboost.federated.privacy import LEAST_DELTA, LEAST_EPSILON, MOST_DELTA, MOST_EPSILON
+from veilboost.federated.task import FederatedTask
 from veilboost.jobs.entries import (
     Address,
     DataEntry,
@@ -16,6 +19,7 @@ from veilboost.jobs.entries import (
     TableEntry,
     quoted,
 )
+from veilboost.mpc.ring import WORD
 from veilboost.tables.schema import Feature
 from veilboost.trees.parameters import Parameters
 
@@ -34,6 +38,7 @@ DELTA: Final = 1e-6
 
 #: How long a client may take to answer, where nothing is said.
 ANSWER_SECONDS: Final = 600.0
+MOST_ANSWER_SECONDS: Final = 86_400.0
 
 #: Parameters of [model] that federated training does not have, and what to do without each.
 NOT_AVAILABLE: Final[dict[str, str]] = {}
@@ -102,18 +107,27 @@ class FederatedSpec(TableEntry):
             raise ValueError(f"must be at least {LEAST_CLIENTS}: the sum of one client is its own update")
         return count
 
-    @field_validator("answer_seconds", "epsilon")
+    @field_validator("answer_seconds")
     @classmethod
-    def _positive(cls, number: float) -> float:
-        if not number > 0:
-            raise ValueError("must be a number above 0")
-        return number
+    def _at_most_a_day(cls, seconds: float) -> float:
+        if not 0 < seconds <= MOST_ANSWER_SECONDS:
+            raise ValueError(f"must be a number above 0 and at most {MOST_ANSWER_SECONDS:g}, a day")
+        return seconds
+
+    @field_validator("epsilon")
+    @classmethod
+    def _budget(cls, epsilon: float) -> float:
+        if not LEAST_EPSILON <= epsilon <= MOST_EPSILON:
+            raise ValueError(f"must be a number from {LEAST_EPSILON:g} to {MOST_EPSILON:g}")
+        return epsilon
 
     @field_validator("delta")
     @classmethod
     def _part(cls, delta: float) -> float:
-        if not 0 < delta < 1:
-            raise ValueError("must be a number strictly between 0 and 1, far below one over the number of rows")
+        if not LEAST_DELTA <= delta <= MOST_DELTA:
+            raise ValueError(
+                f"must be a number from {LEAST_DELTA:g} to {MOST_DELTA:g}, far below one over the number of rows"
+            )
         return delta
 
     def to_table(self) -> dict[str, object]:
@@ -179,10 +193,35 @@ def check_federated(
                     f"{where}: [[party]] '{party.name}', key 'columns': '{column}' is missing: all parties of a "
                     "federated job have the same columns: add it, or remove it everywhere"
                 )
+    if spec.mode == "leaf_sums" and parameters.constrained:
+        raise JobError(
+            f'{where}: [model]: parameter monotone_constraints is not available with mode = "leaf_sums", whose trees '
+            'are drawn at random: remove it, or use "histograms"'
+        )
+    if spec.epsilon is not None and parameters.early_stopping_rounds is not None:
+        raise JobError(
+            f"{where}: [model]: parameter early_stopping_rounds has no part in a privacy budget: remove it, or epsilon"
+        )
+    _check_size(spec, parameters, features, parties, where)
     if spec.min_clients > len(parties):
         raise JobError(
             f"{where}: [federated], key 'min_clients': there are only {len(parties)} [[party]] tables: "
             f"give a whole number from {LEAST_CLIENTS} to {len(parties)}"
+        )
+
+
+def _check_size(
+    spec: FederatedSpec, parameters: Parameters, features: Sequence[Feature], parties: Sequence[Party], where: str
+) -> None:
+    """Refuse a job whose clients' answers to one question are more than aggregators pass on at a time."""
+    names = tuple(party.name for party in parties)
+    task = FederatedTask(tuple(features), parameters, names, leaf_sums=spec.mode == "leaf_sums")
+    largest = WORD.itemsize * task.largest_update
+    room = LARGEST_MESSAGE - len(parties) * LARGEST_HEADER
+    if len(parties) * largest > room:
+        raise JobError(
+            f"{where}: {len(parties)} clients would send {largest / 1e6:.0f} MB each in answer to one question, and "
+            f"aggregators pass on {room / 1e6:.0f} MB in all: use a smaller max_bin or max_depth, or fewer features"
         )
 
 

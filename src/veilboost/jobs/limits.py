@@ -56,7 +56,13 @@ def warnings_of(job: Job, rows: int) -> list[str]:
     last_place = 2.0 ** -objective.scales(rows).hessian_bits
     bounds = ["label_range"] if parameters.objective == "count:poisson" else []
     bounds += ["weight_range"] if job.data.weight is not None else []
-    return [
+    warnings = []
+    if parameters.objective == "reg:squarederror" and parameters.subsample < 1 and parameters.reg_lambda == 0:
+        warnings.append(
+            f"subsample = {parameters.subsample:g} with reg_lambda = 0: residuals may grow beyond what fixed point "
+            "holds: give reg_lambda a value"
+        )
+    return warnings + [
         f"{name} = {getattr(parameters, name):g} is below what fixed point resolves here, {last_place * unit:.2g}: "
         f"lower the upper bound of {' or '.join(bounds)}, or it counts about as 0"
         for name in ("reg_lambda", "min_child_weight")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from veilboost.errors import InputError
 from veilboost.splitting.scales import Scales, choose_scales
 from veilboost.trees.objective import to_margin
@@ -105,6 +107,11 @@ def unit_of(parameters: Parameters, label_range: tuple[float, float] | None, lar
             f"label_range: bounds must lie within +-{_LARGEST_LABEL:g} and at least {_NARROWEST_RANGE:g} apart: "
             "scale the label"
         )
+    if high - low < np.spacing(np.float32(max(abs(low), abs(high)))):
+        raise InputError(
+            f"label_range: float32, in which models predict, has no number between {low:.10g} and {high:.10g}: "
+            "subtract an offset from the label"
+        )
     return Unit((low + high) / 2, (high - low) / 2, weight)
 
 
@@ -163,7 +170,8 @@ def bounds_of(parameters: Parameters, label_range: tuple[float, float] | None, u
                 )
         return Bounds(LARGEST_MEAN, LARGEST_MEAN * poisson_factor(parameters), score)
     # Every residual begins within +-largest (labels and their mean lie within +-1), and boosting with a learning rate
-    # of at most 1 never enlarges their squares' sum.
+    # of at most 1 never enlarges their squares' sum, if all rows train every tree. With samples of rows it may where
+    # nothing holds it back (no reg_lambda, small samples): docs/protocols/training.md.
     largest = 2.0
     if base_score is not None:
         margin = (to_margin(parameters.objective, base_score) - unit.middle) / unit.half_width
