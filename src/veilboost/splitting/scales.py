@@ -86,7 +86,8 @@ def choose_scales(
         unit = "" if hessian_unit == 1 else f" and the upper bound {hessian_unit:g} of weights or counts"
         raise InputError(
             f"{rows} rows with reg_lambda = {reg_lambda * hessian_unit:g}{unit} exceed the fixed-point range of "
-            "training: use fewer rows, a smaller reg_lambda, or a base_score near the labels"
+            "training: use fewer rows, a smaller reg_lambda, a base_score near the labels, or for counts a smaller "
+            "max_delta_step"
         )
     weight_bits = min(WEIGHT_BITS, 61 - HIGH_BITS - math.ceil(math.log2(max(1.0, largest_score))))
     return Scales(min(gradient_bits, 24), min(hessian_bits, 24), exact_hessians, weight_bits)
