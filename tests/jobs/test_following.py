@@ -41,7 +41,7 @@ def make_job(*, analyst: str = "university", **federated: Any) -> Job:
 
 def start(job: Job, programs: dict[str, str]) -> tuple[list[Child], Events]:
     """All roles of a job; those without a program of their own end well, clients at once and the others later."""
-    events: Events = queue.Queue()
+    events: Events = queue.SimpleQueue()
     started = []
     for role in job.roles:
         if role == "courier":

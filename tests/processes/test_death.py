@@ -163,7 +163,7 @@ def check_end_of_train(folder: Path, number: signal.Signals, status: int) -> str
         pids = await_children(train.process.pid, 4)
         time.sleep(random.random() * 3)
         train.process.send_signal(number)
-        result = train.wait(15)
+        result = train.wait(60)
         assert result.returncode == status
         # Those that are still being loaded when their parent is killed find out as soon as they run.
         assert await_end(list(pids), 60) == []

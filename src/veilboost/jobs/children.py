@@ -68,8 +68,9 @@ class Child:
         return self.error
 
 
-#: What children tell: an event, or None for the end of the process.
-Events = queue.Queue[tuple[Child, dict[str, Any] | None]]
+#: What children tell: an event, or None for the end of the process. An interruption within `Queue.get` might leave its
+#: lock taken, and then nobody could tell the end; a simple queue has no such lock.
+Events = queue.SimpleQueue[tuple[Child, dict[str, Any] | None]]
 
 
 @contextlib.contextmanager
@@ -91,7 +92,7 @@ def running(
     data
         By party its table: a file, or bytes that reach it through a pipe.
     """
-    events: Events = queue.Queue()
+    events: Events = queue.SimpleQueue()
     children: list[Child] = []
     try:
         for role in roles:
