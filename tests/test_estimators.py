@@ -215,7 +215,9 @@ def test_kind_of_estimator() -> None:
 def test_unknown_parameter_is_a_type_error(kind: Any) -> None:
     with pytest.raises(TypeError, match=f"^{kind.__name__} has no parameter 'max_leaves': it has objective, "):
         kind(max_leaves=3)
-    with pytest.raises(TypeError, match=f"{kind.__name__} has no parameter 'eta': it has objective, "):
+    with pytest.raises(
+        TypeError, match=rf"{kind.__name__} has no parameter 'eta': did you mean learning_rate\? It has "
+    ):
         kind().set_params(eta=0.1)
     with pytest.raises(TypeError, match=f"^{kind.__name__} takes no positional arguments"):
         kind(3)
@@ -365,7 +367,7 @@ def tables() -> dict[str, pd.DataFrame]:
             "table of south: column 'w' holds no numbers",
         ),
         (lambda t: t, {"id": "number", "label": "status"}, "table of north: there is no id column 'number'"),
-        (lambda t: t, {"id": "patient", "label": "dose"}, "table of south: row 1: the label 'dose' is empty"),
+        (lambda t: t, {"id": "patient", "label": "dose"}, "table of south: a label in column 'dose' is empty"),
         (
             lambda t: t,
             {"id": "patient", "label": "cost"},
@@ -496,6 +498,14 @@ def test_labels_are_alike_in_all_tables(one: pl.Series, other: pl.Series, expect
     _check_alike("status", cells, where)
     model = XORBoostClassifier()
     assert model._encode_label(pool_cells(cells), "north").to_list() == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("empty", [None, " ", "nan"])
+def test_empty_labels_are_named_by_table_and_row(empty: str | None) -> None:
+    cells = [pl.Series("status", ["0", "1"]), pl.Series("status", ["0", "1", empty, "1"])]
+    for numbered, expected in ((True, "row 3: the label 'status' is empty"), (False, "a label in column 'status' is")):
+        with pytest.raises(DataError, match=f"^table of south: {expected}"):
+            _check_alike("status", cells, ["table of north", "table of south"], numbered=numbered)
 
 
 def test_ranges_of_labels() -> None:

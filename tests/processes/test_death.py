@@ -149,7 +149,7 @@ def test_stopped_participant_is_named_by_train(tmp_path: Path) -> None:
         time.sleep(8)
         (pid,) = [pid for pid, words in pids.items() if role_of(words) == "south"]
         os.kill(pid, signal.SIGSTOP)
-        line = refusal(train.wait(60))
+        line = refusal(train.wait(120))
         assert "south has been silent for 20 seconds" in line
         assert await_end(list(pids)) == []
     finally:

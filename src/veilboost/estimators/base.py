@@ -79,7 +79,7 @@ class Boosted(Parametrised):
         frames, holders = self._read(parties, data, row_id)
         where = "table of " + " and ".join(holders[label])
         cells = [frames[party][label] for party in holders[label]]
-        _check_alike(label, cells, [f"table of {party}" for party in holders[label]])
+        _check_alike(label, cells, [f"table of {party}" for party in holders[label]], numbered=row_id is None)
         labels = self._encode_label(pool_cells(cells), where)
         names = list(dict.fromkeys(name for frame in frames.values() for name in frame.columns))
         parameters = self._parameters([name for name in names if name not in data.values()])
@@ -313,8 +313,17 @@ def _range_of(cells: pl.Series, where: str, lowest: float) -> tuple[float, float
     return max(low, lowest), high
 
 
-def _check_alike(label: str, cells: Sequence[pl.Series], where: Sequence[str]) -> None:
-    """Refuse labels of which one table has true and false, or numbers, and another one something else."""
+def _check_alike(label: str, cells: Sequence[pl.Series], where: Sequence[str], *, numbered: bool = True) -> None:
+    """Refuse labels of which one table has true and false, or numbers, and another one something else; and empty ones.
+
+    `numbered`: whether rows are where they are in the tables, so that messages can say which.
+    """
+    for part, table in zip(cells, where, strict=True):
+        text = part.cast(pl.String).str.strip_chars()
+        empty = np.flatnonzero(text.is_null() | text.is_in(["", "NaN", "nan"]))
+        if len(empty):
+            at = f"row {empty[0] + 1}: the label" if numbered else "a label in column"
+            raise DataError(f"{table}: {at} '{label}' is empty: leave the row out")
     kinds: dict[str, list[str]] = {"numbers": [], "true and false": [], "texts": []}
     for part, table in zip(cells, where, strict=True):
         numbers = part.dtype.is_numeric()

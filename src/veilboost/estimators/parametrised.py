@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Never, Self
 
+from veilboost.trees.parameters import ALIASES
+
 
 class Parametrised:
     """What an estimator is made with: XGBoost's parameters, and those of its subclass."""
@@ -53,8 +55,7 @@ class Parametrised:
         if positional:
             raise TypeError(f"{name} takes no positional arguments: name the parameters, as in {name}(n_estimators=20)")
         if unknown:
-            known = ", ".join(self._parameter_names())
-            raise TypeError(f"{name} has no parameter '{next(iter(unknown))}': it has {known}")
+            raise self._unknown(next(iter(unknown)))
         self.objective = objective
         self.n_estimators = n_estimators
         self.max_depth = max_depth
@@ -94,9 +95,14 @@ class Parametrised:
         known = self._parameter_names()
         for name, value in parameters.items():
             if name not in known:
-                raise TypeError(f"{type(self).__name__} has no parameter '{name}': it has {', '.join(known)}")
+                raise self._unknown(name)
             setattr(self, name, value)
         return self
+
+    @classmethod
+    def _unknown(cls, name: str) -> TypeError:
+        hint = f"did you mean {ALIASES[name]}? It has" if name in ALIASES else "it has"
+        return TypeError(f"{cls.__name__} has no parameter '{name}': {hint} {', '.join(cls._parameter_names())}")
 
     @classmethod
     def _parameter_names(cls) -> list[str]:

@@ -296,7 +296,7 @@ def _find(header: Sequence[str], names: Sequence[str], where: str) -> list[int]:
             elif len(header) == 1 and any(separator in header[0] for separator in ";\t|"):
                 hint = "cells seem not to be separated by commas, save the table as comma-separated CSV"
             else:
-                hint = "add it, or remove it from the columns that the job file lists for this table"
+                hint = "add it, or check its name"
             raise DataError(f"{where}: there is no column '{name}': {hint}")
     return [positions[name] for name in names]
 

@@ -243,7 +243,7 @@ class _Column:
 
     def encode_label(self, label: LabelSpec) -> npt.NDArray[np.float64]:
         """float64, shape (rows,): labels inside the domain of the objective."""
-        empty = "the label is empty: fill it or remove the row at every owner"
+        empty = "the label is empty: fill it, or remove the row at every owner that has it"
         if label.objective == "binary:logistic":
             labels = self._flags(f"the label of {label.objective} is not a flag: write {_FLAG_SPELLINGS}")
             self.refuse(np.isnan(labels), empty)
@@ -274,7 +274,7 @@ class _Column:
     def encode_weight(self, weight: WeightSpec) -> npt.NDArray[np.float64]:
         """float64, shape (rows,): weights within their bounds."""
         weights = self._numbers()
-        self.refuse(np.isnan(weights), "the weight is empty: fill it or remove the row at every owner")
+        self.refuse(np.isnan(weights), "the weight is empty: fill it, or remove the row at every owner that has it")
         low, high = weight.weight_range
         self.refuse(
             (weights < low) | (weights > high),
