@@ -75,7 +75,9 @@ def test_a_column_is_of_one_type_in_all_tables() -> None:
 
 
 def test_too_many_texts_are_refused() -> None:
-    with pytest.raises(DataError, match=f"patients.csv: column 'remark' has {MOST_LEVELS + 1} different texts: leave"):
+    with pytest.raises(
+        DataError, match=f"patients.csv: column 'remark' has {MOST_LEVELS + 1} different texts: name it as the id"
+    ):
         draft_feature("remark", pl.Series([f"patient {n}" for n in range(MOST_LEVELS + 1)]), "patients.csv")
 
 
