@@ -63,8 +63,8 @@ def draft_feature(name: str, cells: pl.Series, where: str) -> Feature:
     if len(levels) > MOST_LEVELS:
         raise DataError(
             f"{where}: column '{name}' has {len(levels)} different texts: "
-            "name it as the id (--id, or id=) if it says which rows belong together, leave it out, or write it into the "
-            "job file as categorical with its levels"
+            "name it as the id (--id, or id=) if it says which rows belong together, leave it out, or write it into "
+            "the job file as categorical with its levels"
         )
     return Feature(name, Kind.CATEGORICAL, tuple(levels), missing)
 
