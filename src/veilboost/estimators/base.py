@@ -318,20 +318,17 @@ def _check_alike(label: str, cells: Sequence[pl.Series], where: Sequence[str], *
 
     `numbered`: whether rows are where they are in the tables, so that messages can say which.
     """
+    kinds: dict[str, list[str]] = {"numbers": [], "true and false": [], "texts": []}
     for part, table in zip(cells, where, strict=True):
         text = part.cast(pl.String).str.strip_chars()
         empty = np.flatnonzero(text.is_null() | text.is_in(["", "NaN", "nan"]))
         if len(empty):
             at = f"row {empty[0] + 1}: the label" if numbered else "a label in column"
             raise DataError(f"{table}: {at} '{label}' is empty: leave the row out")
-    kinds: dict[str, list[str]] = {"numbers": [], "true and false": [], "texts": []}
-    for part, table in zip(cells, where, strict=True):
         numbers = part.dtype.is_numeric()
         if part.dtype == pl.String:
-            present = part.str.strip_chars().replace({"": None})
-            numbers = present.cast(pl.Float64, strict=False).null_count() == present.null_count()
-        if part.dtype != pl.Null:
-            kinds["numbers" if numbers else "true and false" if part.dtype == pl.Boolean else "texts"].append(table)
+            numbers = text.cast(pl.Float64, strict=False).null_count() == 0
+        kinds["numbers" if numbers else "true and false" if part.dtype == pl.Boolean else "texts"].append(table)
     found = [(kind, tables[0]) for kind, tables in kinds.items() if tables]
     if len(found) > 1:
         (one, first), (other, second) = found[:2]

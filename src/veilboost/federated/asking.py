@@ -49,7 +49,6 @@ class Asking:
     def __post_init__(self) -> None:
         self._serial = 0
         self._cohort: tuple[str, ...] = ()
-        self._unchanged = False
         self._checks = RangeChecks(self.task.clients)
         self._told = Told()
         self._protection = self.sized.protection

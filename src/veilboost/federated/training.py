@@ -40,6 +40,8 @@ class Training(Asking):
     """
 
     losses: list[Shared] = field(default_factory=list)
+    # Whether the sums of a level are of the same clients as what is known of its nodes.
+    _unchanged: bool = field(default=False, init=False, repr=False)
 
     def run(
         self,
