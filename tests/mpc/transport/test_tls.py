@@ -1,6 +1,7 @@
 """The TLS transport between threads of one process, and against peers that do not keep to it."""
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -330,15 +331,46 @@ def test_wrong_size_is_refused_before_it_is_read(raw: Raw) -> None:
         raw.north.receive("south", 8)
 
 
+def test_wrong_size_is_refused_while_it_is_read_ahead(raw: Raw) -> None:
+    """Likewise when the other thread has begun with it."""
+    raw.send(DATA, 0, bytes(8))
+    raw.north.receive("south", 8)
+    raw.send(DATA, 1, b"", size=LARGEST_FRAME)
+    wait_for_read_ahead(raw)
+    with pytest.raises(
+        ProtocolError, match=rf"^south sent a frame of {LARGEST_FRAME} bytes where 8 were due, at step 1"
+    ):
+        raw.north.receive("south", 8)
+
+
+def test_frame_is_read_ahead_in_pieces(raw: Raw) -> None:
+    """The program waits for the rest of a frame that the other thread has begun with."""
+    raw.send(DATA, 0, bytes(8))
+    raw.north.receive("south", 8)
+    raw.send(DATA, 1, bytes(3), size=8)
+    wait_for_read_ahead(raw)
+    threading.Timer(0.2, lambda: raw.outgoing.sendall(b"later")).start()
+    assert raw.north.receive("south", 8).tobytes() == bytes(3) + b"later"
+    assert link_to(raw.north, "south")._coming is None
+
+
 def test_memory_follows_what_was_sent(raw: Raw) -> None:
     """A peer that announces large frames and sends little of them takes no memory."""
     raw.send(DATA, 0, bytes(8))
     raw.north.receive("south", 8)
     before = resident_bytes()
     raw.send(DATA, 1, bytes(1000), size=LARGEST_FRAME)
-    time.sleep(0.5)  # long enough for the thread that reads ahead
-    assert link_to(raw.north, "south")._reading.locked()
+    wait_for_read_ahead(raw)
+    time.sleep(0.2)  # long enough to read what there is
     assert resident_bytes() - before < LARGEST_FRAME // 4
+
+
+def wait_for_read_ahead(raw: Raw) -> None:
+    """Wait until north's other thread has begun with a frame."""
+    deadline = time.monotonic() + 10
+    while link_to(raw.north, "south")._coming is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def resident_bytes() -> int:

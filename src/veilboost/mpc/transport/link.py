@@ -37,6 +37,10 @@ _AWAY_SECONDS = 0.05  # without a visit of the program, after which a link is re
 _FENCE_SECONDS = 5.0
 
 
+def _fits(size: int, due: int, at_most: bool) -> bool:
+    return size == due or (at_most and size < due)
+
+
 class Loss(Enum):
     """How a channel was lost."""
 
@@ -94,6 +98,7 @@ class Link:
         self._reading = threading.Lock()
         self._frames: deque[Octets] = deque()
         self._ahead_limit = READ_AHEAD
+        self._coming: int | None = None  # size of the frame that is being read ahead
         self._unread = 0
         self._steps = 0
         self._state = threading.Lock()
@@ -168,13 +173,16 @@ class Link:
                 break
             with self._state:
                 self._awaiting = True
+                coming = None if self._frames else self._coming
+                if coming is not None and not _fits(coming, size, at_most):
+                    raise self._wrong_size(coming, size, at_most)
                 ended = self.failure is not None or self.left
                 if not self._frames and not ended and (self._reading.locked() or not self.up):
                     self._changed.wait(_AWAY_SECONDS)
                 self._awaiting = False
-        self._steps += 1
-        if frame.nbytes != size and not (at_most and frame.nbytes < size):
+        if not _fits(frame.nbytes, size, at_most):
             raise self._wrong_size(frame.nbytes, size, at_most)
+        self._steps += 1
         if into is not None and frame is not into:
             into[:] = frame
         return frame
@@ -222,7 +230,9 @@ class Link:
                 if header.acknowledged > self.sender.outbox.acknowledged:
                     self._acknowledge(header.acknowledged)
                 if header.kind == Kind.DATA:
-                    if due is not None and header.size != due and not (at_most and header.size < due):
+                    if due is None:
+                        self._coming = header.size  # the program may know better before all of it is here
+                    elif not _fits(header.size, due, at_most):
                         raise self._wrong_size(header.size, due, at_most)
                     frame = reader.payload(header, into)
                     self.sender.owe(frame.nbytes)
@@ -277,6 +287,7 @@ class Link:
             try:
                 frame = self._read()
                 with self._state:
+                    self._coming = None
                     if frame is not None and not self._leaving:
                         self._frames.append(frame)
                         self._unread += frame.nbytes + OVERHEAD
