@@ -1,13 +1,14 @@
 """Roles started one by one, as their operators would, in any order."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.processes.support import make_case, refusal, role_command, start, started, veilboost
+from tests.processes.support import Started, make_case, refusal, role_command, start, started, veilboost
 
 from veilboost.tables.table import encode_frame
 from veilboost.trees.xgboost_json import load_model
@@ -65,6 +66,21 @@ def test_different_numbers_of_rows_are_refused_by_all(tmp_path: Path) -> None:
         lines = [refusal(one.wait()) for one in running.values()]
     for line in lines:
         assert "north has 60 rows but south has 57: give all parties the same patients in the same order" in line
+
+
+def test_dealer_gives_way_to_the_owners(tmp_path: Path) -> None:
+    case = make_case(tmp_path)
+    with started(*(role_command(case, role, tmp_path / "out") for role in ("dealer", "north"))) as running:
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        deadline = time.monotonic() + 60
+        while priority_of(running["dealer"]) == own and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert priority_of(running["dealer"]) == min(own + 10, 19)
+        assert priority_of(running["north"]) == own
+
+
+def priority_of(role: Started) -> int:
+    return os.getpriority(os.PRIO_PROCESS, role.process.pid)
 
 
 def test_helper_reads_lines() -> None:

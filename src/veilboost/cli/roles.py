@@ -19,7 +19,7 @@ from veilboost.jobs.certificates import write_certificates
 from veilboost.jobs.entries import DEALER, EMBEDDED
 from veilboost.jobs.federation import run_client, run_federated_analyst, run_federated_dealer
 from veilboost.jobs.outcome import Outcome
-from veilboost.jobs.process import end_with_parent, reuse_memory
+from veilboost.jobs.process import end_with_parent, give_way, reuse_memory
 from veilboost.jobs.role import WAIT_SECONDS, Role
 from veilboost.jobs.run import run_analyst, run_dealer, run_party
 from veilboost.jobs.spec import load_job
@@ -118,6 +118,7 @@ def dealer(
 ) -> None:
     """Hand out correlated randomness; sees no data."""
     with _role(job_file, DEALER, certificates, out, wait, reconnect, resume, quiet, events, engine) as role:
+        give_way()
         outcome = (run_dealer if role.job.federated is None else run_federated_dealer)(role)
     _finish(outcome, events, quiet)
 

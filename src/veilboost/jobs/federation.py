@@ -26,7 +26,6 @@ from veilboost.jobs.identity import CertificateIdentity
 from veilboost.jobs.inputs import read_table
 from veilboost.jobs.mesh import CLIENT_RECONNECT_SECONDS, federated_task, mesh
 from veilboost.jobs.outcome import Outcome
-from veilboost.jobs.process import give_way
 from veilboost.jobs.results import prepare_folder, read_ledger, write_ledger, writing
 from veilboost.jobs.role import Role, folder_of, hear_that_it_is_saved, tell_that_it_is_saved, timed, write_results
 from veilboost.jobs.spec import Job, load_job
@@ -131,7 +130,6 @@ def finish_client(client: Client, folder: Path, outcome: Outcome | None = None) 
 
 def run_federated_dealer(role: Role) -> Outcome:
     """Make the aggregators' correlated randomness."""
-    give_way()
     job = role.job
     task = federated_task(job)
     directory = folder_of(role)

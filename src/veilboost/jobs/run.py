@@ -21,7 +21,6 @@ from veilboost.jobs.inputs import bin_columns, disclosed_by_matching, matching, 
 from veilboost.jobs.limits import LEAST_ROWS, check_rows, warnings_of
 from veilboost.jobs.model_share import save_share
 from veilboost.jobs.outcome import Outcome
-from veilboost.jobs.process import give_way
 from veilboost.jobs.results import read_ledger, write_ledger, writing
 from veilboost.jobs.role import Role, folder_of, hear_that_it_is_saved, tell_that_it_is_saved, timed, write_results
 from veilboost.jobs.spec import Job
@@ -112,7 +111,6 @@ def run_party(role: Role, source: Source, where: str) -> Outcome:
 
 def run_dealer(role: Role) -> Outcome:
     """Make the correlated randomness of a job."""
-    give_way()
     job = role.job
     check_rows(job, LEAST_ROWS, None)
     directory = folder_of(role)
