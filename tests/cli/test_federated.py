@@ -69,7 +69,9 @@ def test_certificates_of_another_method(refused: Refused, tmp_path: Path, job_fi
     """A job on secret shares that has become federated has more roles."""
     job = load_job(job_file)
     write_certificates([*job.party_names, "dealer", "university"], tmp_path / "out" / "certs")
-    data = [word for name in job.party_names for word in ("--data", f"{name}=x.csv")]
+    header = ",".join(job.parties[0].columns)  # of the tables of all clients
+    (tmp_path / "table.csv").write_text(f"{header}\n")
+    data = [word for name in job.party_names for word in ("--data", f"{name}={tmp_path}/table.csv")]
     line = refused("train", job_file, "--out", tmp_path / "out", *data)
     assert "certs: belongs to a job with other participants: choose another folder" in line
 

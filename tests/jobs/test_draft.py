@@ -11,7 +11,14 @@ from tests.processes.support import free_ports
 
 from veilboost.cli import main
 from veilboost.errors import DataError, JobError
-from veilboost.jobs.draft import MOST_LEVELS, draft_feature, draft_features, draft_job, fits_classification
+from veilboost.jobs.draft import (
+    MOST_LEVELS,
+    draft_feature,
+    draft_features,
+    draft_job,
+    fits_classification,
+    may_number_rows,
+)
 from veilboost.jobs.spec import job_from_dict, job_to_toml, load_job
 from veilboost.tables.schema import Feature, Kind
 from veilboost.tables.table import load_table
@@ -78,7 +85,44 @@ def test_too_many_texts_are_refused() -> None:
     with pytest.raises(
         DataError, match=f"patients.csv: column 'remark' has {MOST_LEVELS + 1} different texts: name it as the id"
     ):
-        draft_feature("remark", pl.Series([f"patient {n}" for n in range(MOST_LEVELS + 1)]), "patients.csv")
+        draft_feature("remark", pl.Series([f"patient {n}" for n in range(MOST_LEVELS + 1)] * 2), "patients.csv")
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_texts_that_say_who_a_row_is_are_refused(more: int) -> None:
+    """They would stand as levels in the job file, which is shared."""
+    names = pl.Series([f"patient {number}" for number in range(17)] + ["patient 3"] * more)
+    with pytest.raises(DataError, match=r"column 'who' has another text in nearly every row: name it as the id"):
+        draft_feature("who", names, "table")
+    assert draft_feature("who", pl.concat([names] * 2), "table").kind is CATEGORICAL
+    assert draft_feature("who", names[:16], "table").kind is CATEGORICAL
+    assert draft_feature("who", names.cast(pl.Categorical), "table").kind is CATEGORICAL
+
+
+@pytest.mark.parametrize("form", ["2024-02-{:02}", "2024-2-{}T10:30", "{:02}.02.2024", "{}/2/24 09:00"])
+def test_dates_as_text_are_refused(form: str) -> None:
+    dates = [form.format(day) for day in range(1, 20)]
+    with pytest.raises(DataError, match=r"column 'visit' holds dates: make it a number"):
+        draft_feature("visit", pl.Series(dates * 3), "table")
+    assert draft_feature("visit", pl.Series(dates[:4] * 9), "table").kind is CATEGORICAL
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (pl.Series(range(100, 120)), True),
+        (pl.Series([str(number) for number in range(20)]), True),
+        (pl.Series([float(number * number) for number in range(20)]), True),
+        (pl.Series(range(19)), False),
+        (pl.Series([*range(20), 3]), False),
+        (pl.Series([*range(20), None]), False),
+        (pl.Series([number + 0.5 for number in range(20)]), False),
+        (pl.Series([f"patient {number}" for number in range(20)]), False),
+        (pl.Series([True, False] * 10), False),
+    ],
+)
+def test_columns_that_may_number_rows(cells: pl.Series, expected: bool) -> None:
+    assert may_number_rows(cells) is expected
 
 
 @pytest.mark.parametrize(
@@ -272,6 +316,19 @@ def test_describe_says_what_a_label_of_other_numbers_needs(
     (line,) = capsys.readouterr().err.splitlines()
     assert "clinic.csv: the label 'sex' holds cells that are neither numbers nor true/false" in line
     assert not (tmp_path / "sex.toml").exists()
+
+
+def test_describe_says_which_columns_may_number_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = pl.DataFrame({"record": range(40), "age": [30 + k % 7 for k in range(40)], "sick": [0, 1] * 20})
+    frame.write_csv(tmp_path / "ward.csv")
+    pl.DataFrame({"weight": [60.5 + k % 9 for k in range(40)]}).write_csv(tmp_path / "scales.csv")
+    tables = ["--data", f"ward={tmp_path}/ward.csv", "--data", f"scales={tmp_path}/scales.csv"]
+    assert run_main(monkeypatch, "describe", *tables, "--out", tmp_path / "job.toml", "--label", "sick") == 0
+    said = capsys.readouterr().out
+    assert "ward.csv: column 'record' has a different whole number in every row: if it numbers rows" in said
+    assert said.count("a different whole number") == 1
 
 
 def test_describe_does_not_overwrite(

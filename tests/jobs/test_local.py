@@ -41,8 +41,15 @@ def test_tables_as_bytes_and_progress(tmp_path: Path) -> None:
     assert set(run.report["roles"]) == {"north", "south", "dealer"}
     assert run.report["rows"] == 60
     keys = {path: path.read_bytes() for path in (out / "certs").iterdir()}
-    bad = {**tables, "north": b"age\n1\n"}
-    with pytest.raises(InputError, match=r"table of north: .*'smoker'"):
+    results = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=r"table of north: there is no column 'smoker': add it"):
+        run_local(case.job, case.path, {**tables, "north": b"age\n1\n"}, out)
+    with pytest.raises(InputError, match=r"north.csv: there is no such file: check the path"):
+        run_local(case.job, case.path, {**tables, "north": tmp_path / "no" / "north.csv"}, out)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == results
+    header = ",".join(case.job.party("north").columns)
+    bad = {**tables, "north": f"{header}\n{header}\n".encode()}
+    with pytest.raises(InputError, match=r"table of north: row 1, column 'age'"):
         run_local(case.job, case.path, bad, out)
     assert {path: path.read_bytes() for path in (out / "certs").iterdir()} == keys
     assert not list(out.rglob("model.*"))
@@ -53,12 +60,13 @@ def test_tables_as_bytes_and_progress(tmp_path: Path) -> None:
 @pytest.mark.parametrize("role", ["north", "south", "dealer"])
 def test_a_port_that_is_taken_is_refused_before_anything_starts(tmp_path: Path, role: str) -> None:
     case = make_case(tmp_path)
+    files = {party: case.file(party) for party in case.tables}
     host, port = case.job.addresses[role]
     with (
         socket.create_server((host, port)),
         pytest.raises(InputError, match=f"{role} cannot listen at {host}:{port} .*: stop the program"),
     ):
-        run_local(case.job, case.path, {"north": b"", "south": b""}, tmp_path / "out")
+        run_local(case.job, case.path, files, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

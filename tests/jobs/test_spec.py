@@ -237,6 +237,7 @@ BAD: list[tuple[Change, str, str]] = [
     (lambda t: t["data"].pop("label"), "[data], key 'label'", "missing"),
     (lambda t: t["data"].update(label="age"), "[data], key 'label'", "is a [[feature]] too"),
     (lambda t: t["party"][0].update(columns=["referral", "age"]), "[data], key 'label'", "no party has 'ms'"),
+    (lambda t: t["data"].update(label="sm"), "[data], key 'label'", "no party has 'sm' in its columns: check the name"),
     (lambda t: t["data"].update(label_range=[0, 1]), "[data], key 'label_range'", "remove it"),
     (lambda t: t["model"].update(objective="reg:squarederror"), "[data], key 'label_range'", "is missing"),
     (lambda t: t["feature"][0].update(kind="number"), "[[feature]] 'age', key 'kind'", "continuous, discrete"),

@@ -250,7 +250,7 @@ def test_bad_files(content: bytes, why: str, from_file: bool, tmp_path: Path) ->
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7])
 def test_letters_across_the_parts_that_are_checked(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr("veilboost.tables.reading._CHUNK", chunk)
+    monkeypatch.setattr("veilboost.tables.csv_text._CHUNK", chunk)
     text = Feature("näme", Kind.CATEGORICAL, ("Ł€😀", "é"))
     good = "age,näme\n1,Ł€😀\n2,é\n".encode()
     np.testing.assert_array_equal(load_table(BytesIO(good), features=(text,)).values("näme"), [0, 1])

@@ -10,7 +10,7 @@ import typer
 
 from veilboost.cli.options import Data, check_choice, tables
 from veilboost.errors import InputError
-from veilboost.jobs.draft import draft_features, draft_job, fits_classification
+from veilboost.jobs.draft import draft_features, draft_job, fits_classification, may_number_rows
 from veilboost.jobs.entries import FEDERATED, METHODS, SMPC
 from veilboost.jobs.joining import check_alike
 from veilboost.jobs.spec import job_from_dict, job_to_toml
@@ -74,6 +74,13 @@ def describe(
         f"wrote {out}: look over kinds, levels and parameters; "
         "it names levels of your data and will be shared with everybody"
     )
+    for party, frame in frames.items():
+        for column in frame.columns:
+            if column != label and may_number_rows(frame[column]):
+                typer.echo(
+                    f"{where[party]}: column '{column}' has a different whole number in every row: if it numbers rows "
+                    "or patients, take it out of the draft, or name it with --id if it says which rows belong together"
+                )
     if method == FEDERATED:
         typer.echo("the two aggregators are on this machine, for trying out: give their tasks to two organisations")
     if not classes:

@@ -149,7 +149,13 @@ def check_columns(data: DataEntry, features: Sequence[Feature], parties: Sequenc
         if feature.name in names:
             raise JobError(f"{where}: [[feature]] '{feature.name}', key 'name': there are two of that name: rename one")
         names.add(feature.name)
-    owners: set[str] = set()
+    owners = {column for party in parties for column in party.columns}
+    for key, column in (("label", label), ("weight", data.weight)):
+        if column is not None and column not in owners:
+            raise JobError(
+                f"{where}: [data], key '{key}': no party has '{column}' in its columns: check the name, "
+                "or add it to its holder's"
+            )
     for party in parties:
         at = f"{where}: [[party]] '{party.name}', key 'columns'"
         for column in party.columns:
@@ -158,13 +164,6 @@ def check_columns(data: DataEntry, features: Sequence[Feature], parties: Sequenc
                     f"{at}: '{column}' is neither the label nor a [[feature]]: add a [[feature]] of that name, "
                     "or remove it (columns that are not listed are ignored)"
                 )
-            owners.add(column)
-    if label not in owners:
-        raise JobError(f"{where}: [data], key 'label': no party has '{label}' in its columns: add it to its holder's")
-    if data.weight is not None and data.weight not in owners:
-        raise JobError(
-            f"{where}: [data], key 'weight': no party has '{data.weight}' in its columns: add it to its holder's"
-        )
     for feature in features:
         if feature.name not in owners:
             raise JobError(

@@ -23,6 +23,11 @@ _FLAG_WORDS = frozenset({"0", "1", "0.0", "1.0", "true", "false", "t", "f", "yes
 _CONTINUOUS_PART = 0.9
 #: Text columns with more levels than this are rather names or remarks than categories.
 MOST_LEVELS = 256
+#: Text columns with more levels than this are looked at: dates, or another text in nearly every row, are no categories.
+_FEW_LEVELS = 16
+#: Whole numbers of which so many are all different may number the rows.
+_ROWS_TO_NUMBER = 20
+_DATE = re.compile(r"(\d{4}-\d{1,2}-\d{1,2}|\d{1,2}[./]\d{1,2}[./](\d{4}|\d\d))([ T].*)?")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 FIRST_PORT = 7100
 
@@ -33,7 +38,8 @@ def draft_feature(name: str, cells: pl.Series, where: str) -> Feature:
     Raises
     ------
     DataError
-        When a text column has too many different values to be categorical, or cells are neither numbers nor text.
+        When a text column holds dates, or too many different values to be categorical, or cells are neither numbers
+        nor text.
     """
     _refuse_unreadable(name, cells, where)
     missing = cells.null_count() > 0
@@ -60,13 +66,20 @@ def draft_feature(name: str, cells: pl.Series, where: str) -> Feature:
         if all(_NUMBER.fullmatch(word) for word in distinct_text):
             return Feature(name, _numeric_kind(len(distinct_text), len(text) - text.null_count()), (), missing)
         levels = sorted(distinct_text)
+        if cells.dtype != pl.Categorical:
+            _refuse_texts_of_rows(name, levels, len(text) - text.null_count(), where)
     if len(levels) > MOST_LEVELS:
-        raise DataError(
-            f"{where}: column '{name}' has {len(levels)} different texts: "
-            "name it as the id (--id, or id=) if it says which rows belong together, leave it out, or write it into "
-            "the job file as categorical with its levels"
-        )
+        raise _too_many_levels(name, f"{len(levels)} different texts", where)
     return Feature(name, Kind.CATEGORICAL, tuple(levels), missing)
+
+
+def may_number_rows(cells: pl.Series) -> bool:
+    """Whether a column holds a different whole number in every row, as numbers of patients do."""
+    if not (cells.dtype.is_numeric() or cells.dtype == pl.String):
+        return False
+    numbers = cells.cast(pl.Float64, strict=False).fill_nan(None).drop_nulls()
+    whole = len(numbers) == len(cells) >= _ROWS_TO_NUMBER and bool((numbers == numbers.floor()).all())
+    return whole and numbers.n_unique() == len(numbers)
 
 
 def fits_classification(name: str, cells: pl.Series, where: str) -> bool:
@@ -90,11 +103,33 @@ def fits_classification(name: str, cells: pl.Series, where: str) -> bool:
     )
 
 
+def _refuse_texts_of_rows(name: str, levels: Sequence[str], rows: int, where: str) -> None:
+    """Texts that say when or who a row is must not become levels, which all participants read."""
+    if len(levels) <= _FEW_LEVELS:
+        return
+    if all(_DATE.fullmatch(level) for level in levels):
+        raise _dates(name, where)
+    if len(levels) > _CONTINUOUS_PART * rows:
+        raise _too_many_levels(name, "another text in nearly every row", where)
+
+
+def _too_many_levels(name: str, what: str, where: str) -> DataError:
+    return DataError(
+        f"{where}: column '{name}' has {what}: "
+        "name it as the id (--id, or id=) if it says which rows belong together, leave it out, or write it into "
+        "the job file as categorical with its levels"
+    )
+
+
+def _dates(name: str, where: str) -> DataError:
+    return DataError(
+        f"{where}: column '{name}' holds dates: make it a number, such as days since a date, or leave it out"
+    )
+
+
 def _refuse_unreadable(name: str, cells: pl.Series, where: str) -> None:
     if cells.dtype in (pl.Date, pl.Datetime):
-        raise DataError(
-            f"{where}: column '{name}' holds dates: make it a number, such as days since a date, or leave it out"
-        )
+        raise _dates(name, where)
     if not is_readable(cells.dtype):
         kind = cells.dtype.base_type().__name__
         raise DataError(

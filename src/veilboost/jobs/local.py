@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from veilboost.jobs.report.page import write_report
 from veilboost.jobs.results import prepare_folder, write_json, writing
 from veilboost.jobs.spec import Job
 from veilboost.mpc.transport.connect import listen
+from veilboost.tables.reading import check_columns
 from veilboost.trees.xgboost_json import load_model
 
 
@@ -85,6 +87,7 @@ def run_local(
         When a role dies; of a federated job, one that the training needs.
     """
     check_data_names(job, data)
+    check_headers(job, data)
     check_ports(job)
     certificates = prepare(job, out, resume)
     following = Following(job, on_tree, on_progress, on_notice)
@@ -102,6 +105,15 @@ def check_data_names(job: Job, data: Mapping[str, Any]) -> None:
     for name in job.party_names:
         if name not in data:
             raise InputError(f"party '{name}' has no table: add --data {name}=FILE")
+
+
+def check_headers(job: Job, data: Mapping[str, Path | bytes]) -> None:
+    """A table that is not there, or lacks a column, is refused before anything starts; its party reads the rest."""
+    row_id = [] if job.data.id is None else [job.data.id]
+    for party in job.parties:
+        table = data[party.name]
+        source, where = (BytesIO(table), f"table of {party.name}") if isinstance(table, bytes) else (table, str(table))
+        check_columns(source, [*party.columns, *row_id], where)
 
 
 def check_ports(job: Job) -> None:

@@ -21,7 +21,7 @@ from veilboost.errors import InputError, ParticipantError, VeilboostError
 from veilboost.jobs.children import running, start
 from veilboost.jobs.entries import COURIER, NVFLARE
 from veilboost.jobs.following import Following
-from veilboost.jobs.local import LocalRun, check_data_names, check_ports, collect, prepare
+from veilboost.jobs.local import LocalRun, check_data_names, check_headers, check_ports, collect, prepare
 from veilboost.jobs.nvflare_kits import USER
 from veilboost.jobs.nvflare_settings import DONE, FAILURE, nvflare_name, read_failure, write_settings
 from veilboost.jobs.results import writing
@@ -67,6 +67,7 @@ def run_local_nvflare(
     if job.federated is None:
         raise InputError(f"--engine nvflare: the job is {job.method}: it is for federated jobs")
     check_data_names(job, data)
+    check_headers(job, data)
     check_ports(job)
     certificates = prepare(job, out, resume)
     work = out.resolve() / _FOLDER

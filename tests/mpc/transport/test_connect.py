@@ -35,8 +35,15 @@ def test_port_in_use_is_refused(place: Place) -> None:
 
 
 def test_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(InputError, match=r"south cannot listen at 192\.0\.2\.1:7100 .*change the address"):
+    with pytest.raises(
+        InputError, match=r"south cannot listen at 192\.0\.2\.1:7100 .*start south on the machine that has"
+    ):
         listen("south", "192.0.2.1", 7100)
+
+
+def test_unknown_host_is_refused() -> None:
+    with pytest.raises(InputError, match=r"south cannot listen at south\.invalid:7100 .*check the host's name in the"):
+        listen("south", "south.invalid", 7100)
 
 
 def test_absent_peers_are_named(place: Place) -> None:

@@ -7,6 +7,7 @@ handshake. A participant that leaves before all have met ends the meeting of tho
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 import ssl
@@ -96,11 +97,13 @@ def listen(name: str, host: str, port: int) -> socket.socket:
         listener.listen(64)
     except OSError as error:
         close(listener)
-        reason = error.strerror or str(error)
-        raise InputError(
-            f"{name} cannot listen at {host}:{port} ({reason}): stop the program that uses the port, "
-            "or change the address in the job file"
-        ) from None
+        if isinstance(error, socket.gaierror):
+            mend = "check the host's name in the job file"
+        elif error.errno == errno.EADDRNOTAVAIL:
+            mend = f"start {name} on the machine that has this address, or change it in the job file"
+        else:
+            mend = "stop the program that uses the port, or change the address in the job file"
+        raise InputError(f"{name} cannot listen at {host}:{port} ({error.strerror or error}): {mend}") from None
     return listener
 
 
