@@ -116,8 +116,8 @@ def _refuse_texts_of_rows(name: str, levels: Sequence[str], rows: int, where: st
 def _too_many_levels(name: str, what: str, where: str) -> DataError:
     return DataError(
         f"{where}: column '{name}' has {what}: "
-        "name it as the id (--id, or id=) if it says which rows belong together, leave it out, or write it into "
-        "the job file as categorical with its levels"
+        "name it as the id (--id, or id=) if it says which rows belong together, leave it out, or say that it is "
+        "categorical, with its levels (in the job file, or features=)"
     )
 
 
