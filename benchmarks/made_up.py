@@ -16,8 +16,9 @@ import numpy as np
 import polars as pl
 
 from veilboost.jobs.entries import DEALER
+from veilboost.jobs.job import Job
 from veilboost.jobs.local import run_local
-from veilboost.jobs.spec import Job, job_from_dict, job_to_toml
+from veilboost.jobs.spec import job_from_dict, job_to_toml
 
 KINDS = ("continuous", "discrete", "flag", "mixed")
 SPLITS = ("columns", "rows", "both")

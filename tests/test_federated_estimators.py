@@ -14,7 +14,7 @@ from tests.test_estimators import patients
 
 from veilboost import FederatedClassifier, FederatedRegressor, XORBoostClassifier
 from veilboost.errors import InputError, JobError
-from veilboost.jobs.spec import Job
+from veilboost.jobs.job import Job
 from veilboost.tables.schema import Feature, Kind
 
 OWN = ["mode", "min_clients", "epsilon", "delta", "privacy_unit"]

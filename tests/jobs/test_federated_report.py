@@ -7,10 +7,11 @@ from tests.jobs.test_federated_spec import tables
 from tests.jobs.test_report import Page, make_model
 
 from veilboost.jobs.entries import DEALER
+from veilboost.jobs.job import Job
 from veilboost.jobs.outcome import Outcome, collected, settings
 from veilboost.jobs.report.disclosures import cautions, known_to_all, learned_nothing, not_disclosed, strangeness
 from veilboost.jobs.report.page import render
-from veilboost.jobs.spec import Job, job_from_dict
+from veilboost.jobs.spec import job_from_dict
 from veilboost.mpc.phases import PhaseTotal
 from veilboost.trees.ensemble import Ensemble
 

@@ -12,9 +12,10 @@ from veilboost.errors import InputError, ParticipantError, PeerLost, VeilboostEr
 from veilboost.jobs import children as roles
 from veilboost.jobs.children import Child, Events
 from veilboost.jobs.following import Following
+from veilboost.jobs.job import Job
 from veilboost.jobs.local import collect
 from veilboost.jobs.outcome import Outcome
-from veilboost.jobs.spec import Job, job_from_dict
+from veilboost.jobs.spec import job_from_dict
 from veilboost.trees.ensemble import Ensemble
 from veilboost.trees.xgboost_json import save_model
 

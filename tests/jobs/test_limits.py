@@ -11,9 +11,10 @@ from tests.processes.support import LABEL, Case, make_case, run_roles
 
 from veilboost.errors import InputError
 from veilboost.jobs.inputs import read_table, training_task
+from veilboost.jobs.job import Job
 from veilboost.jobs.limits import LEAST_ROWS, check_labels, check_rows, check_table, warnings_of
 from veilboost.jobs.run import Role, run_analyst, run_dealer, run_party
-from veilboost.jobs.spec import Job, job_from_dict
+from veilboost.jobs.spec import job_from_dict
 from veilboost.mpc.session import Session
 from veilboost.mpc.shares import Shared
 from veilboost.tables.table import Table

@@ -5,8 +5,9 @@ import pytest
 from tests.jobs.test_federated_spec import tables
 
 from veilboost.jobs.certificates import write_certificates
+from veilboost.jobs.job import Job
 from veilboost.jobs.nvflare_settings import nvflare_name, settings_file, write_settings
-from veilboost.jobs.spec import Job, job_from_dict, job_to_toml, load_job
+from veilboost.jobs.spec import job_from_dict, job_to_toml, load_job
 
 deploy = pytest.importorskip("veilboost.jobs.nvflare_deploy")
 

@@ -4,6 +4,7 @@ import pytest
 from tests.jobs.test_federated_spec import tables
 
 from veilboost.errors import InputError, JobError, PeerLost
+from veilboost.jobs.job import Job
 from veilboost.jobs.nvflare_settings import (
     find_place,
     noting,
@@ -12,7 +13,7 @@ from veilboost.jobs.nvflare_settings import (
     settings_file,
     write_settings,
 )
-from veilboost.jobs.spec import Job, job_from_dict, job_to_toml, load_job
+from veilboost.jobs.spec import job_from_dict, job_to_toml, load_job
 
 
 @pytest.fixture

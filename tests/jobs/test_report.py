@@ -16,12 +16,13 @@ from tests.training import draw_table, train_on_shares
 from veilboost.jobs.alignment import Matching, disclosures_of
 from veilboost.jobs.entries import DEALER
 from veilboost.jobs.grid import Grid
+from veilboost.jobs.job import Job
 from veilboost.jobs.outcome import Outcome, collected
 from veilboost.jobs.report.charts import COLOURS, bar, columns, learning_curve, legend, stacked_bar
 from veilboost.jobs.report.disclosures import MEANINGS, amount, cautions, known_to_all, learned_nothing, not_disclosed
 from veilboost.jobs.report.page import render, write_report
 from veilboost.jobs.report.pieces import duration, size
-from veilboost.jobs.spec import Job, job_from_dict
+from veilboost.jobs.spec import job_from_dict
 from veilboost.mpc.phases import PhaseTotal
 from veilboost.tables.schema import Feature, Kind
 from veilboost.trees.ensemble import Ensemble, Tree

@@ -21,9 +21,10 @@ import polars as pl
 from veilboost.errors import PeerLost
 from veilboost.jobs.certificates import write_certificates
 from veilboost.jobs.entries import DEALER
+from veilboost.jobs.job import Job
 from veilboost.jobs.outcome import Outcome
 from veilboost.jobs.run import Role, run_analyst, run_dealer, run_party
-from veilboost.jobs.spec import Job, job_from_dict, job_to_toml, load_job
+from veilboost.jobs.spec import job_from_dict, job_to_toml, load_job
 
 #: Ports of this process of pytest: 5,000 from 20,000 on for the first, the next 5,000 for the second.
 _PORTS = 5000

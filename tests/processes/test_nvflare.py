@@ -13,8 +13,9 @@ import pytest
 from tests.processes.support import FEATURES, LABEL, SRC, draw_rows, free_ports
 
 from veilboost.jobs import federation
+from veilboost.jobs.job import Job
 from veilboost.jobs.local import run_local
-from veilboost.jobs.spec import Job, job_from_dict, job_to_toml, load_job
+from veilboost.jobs.spec import job_from_dict, job_to_toml, load_job
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("nvflare", reason="NVFlare comes with the federated extra")

@@ -20,7 +20,8 @@ from tests.jobs.test_resume import check_model as model_of_resumed
 from tests.processes.support import free_ports, make_case, refusal, role_command, started
 
 from veilboost.data import heart_disease_path, heart_job_path
-from veilboost.jobs.spec import Job, load_job
+from veilboost.jobs.job import Job
+from veilboost.jobs.spec import load_job
 from veilboost.tables.binning import bin_column
 from veilboost.tables.table import encode_frame
 from veilboost.trees.reference import audit

@@ -19,8 +19,9 @@ from veilboost.cli.progress import TreeProgress
 from veilboost.cli.train import tree_times
 from veilboost.data import heart_disease_path, hospitals_job_path
 from veilboost.errors import InputError
+from veilboost.jobs.job import Job
 from veilboost.jobs.local import run_local
-from veilboost.jobs.spec import Job, load_job
+from veilboost.jobs.spec import load_job
 from veilboost.tables.table import encode_frame
 from veilboost.trees.xgboost_json import load_model
 

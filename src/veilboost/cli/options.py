@@ -10,7 +10,7 @@ import typer
 
 from veilboost.errors import InputError
 from veilboost.jobs.entries import EMBEDDED, ENGINES
-from veilboost.jobs.spec import Job
+from veilboost.jobs.job import Job
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.toml", help="The job file, the same bytes for everybody.")]
 Certificates = Annotated[Path, typer.Option("--certs", metavar="DIR", help="Folder made by 'veilboost certs'.")]

@@ -15,8 +15,9 @@ from veilboost.cli.options import Data, Engine, JobFile, check_engine, tables
 from veilboost.cli.progress import TreeProgress
 from veilboost.errors import InputError, ParticipantError
 from veilboost.jobs.entries import EMBEDDED
+from veilboost.jobs.job import Job
 from veilboost.jobs.local import LocalRun, check_data_names, run_local
-from veilboost.jobs.spec import Job, load_job
+from veilboost.jobs.spec import load_job
 from veilboost.mpc.ledger import EVERYONE
 
 

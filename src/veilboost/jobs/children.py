@@ -25,7 +25,7 @@ from veilboost.errors import (
     VeilboostError,
 )
 from veilboost.jobs.entries import DEALER, EMBEDDED
-from veilboost.jobs.spec import Job
+from veilboost.jobs.job import Job
 
 _GRACE_SECONDS = 5.0
 _ERRORS: dict[str, type[VeilboostError]] = {

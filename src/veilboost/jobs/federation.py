@@ -24,11 +24,12 @@ from veilboost.jobs.connection import leaving
 from veilboost.jobs.entries import COURIER, NVFLARE
 from veilboost.jobs.identity import CertificateIdentity
 from veilboost.jobs.inputs import read_table
+from veilboost.jobs.job import Job
 from veilboost.jobs.mesh import CLIENT_RECONNECT_SECONDS, federated_task, mesh
 from veilboost.jobs.outcome import Outcome
 from veilboost.jobs.results import prepare_folder, read_ledger, write_ledger, writing
 from veilboost.jobs.role import Role, folder_of, hear_that_it_is_saved, tell_that_it_is_saved, timed, write_results
-from veilboost.jobs.spec import Job, load_job
+from veilboost.jobs.spec import load_job
 from veilboost.mpc.handshake import dealer_session
 from veilboost.mpc.ledger import Disclosure
 from veilboost.mpc.shares import Shared

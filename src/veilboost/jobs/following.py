@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from veilboost.errors import VeilboostError
 from veilboost.jobs.children import Child, Events, cause
-from veilboost.jobs.spec import Job
+from veilboost.jobs.job import Job
 
 _LOOK_SECONDS = 0.5
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from veilboost.jobs.alignment import Matching, disclosures_of
+from veilboost.jobs.job import Job
 from veilboost.jobs.limits import LEAST_ROWS, check_labels, check_rows, check_table
-from veilboost.jobs.spec import Job
 from veilboost.mpc.ledger import Disclosure
 from veilboost.tables.binning import bin_column
 from veilboost.tables.pieces import bin_piece

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from veilboost.errors import InputError
-from veilboost.jobs.spec import Job
+from veilboost.jobs.job import Job
 from veilboost.tables.table import Table
 from veilboost.trees.sampling import validation_rows
 from veilboost.xorboost.objectives.choose import objective_of

@@ -19,10 +19,10 @@ from veilboost.jobs.certificates import write_certificates
 from veilboost.jobs.children import running
 from veilboost.jobs.entries import COURIER
 from veilboost.jobs.following import Following
+from veilboost.jobs.job import Job
 from veilboost.jobs.outcome import collected
 from veilboost.jobs.report.page import write_report
 from veilboost.jobs.results import prepare_folder, write_json, writing
-from veilboost.jobs.spec import Job
 from veilboost.mpc.transport.connect import listen
 from veilboost.tables.reading import check_columns
 from veilboost.trees.xgboost_json import load_model

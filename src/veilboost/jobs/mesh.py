@@ -16,9 +16,9 @@ from veilboost.jobs.certificates import load_tls
 from veilboost.jobs.connection import connection
 from veilboost.jobs.entries import COURIER, DEALER, EMBEDDED
 from veilboost.jobs.federated_spec import FederatedSpec
+from veilboost.jobs.job import Job
 from veilboost.jobs.outcome import Outcome
 from veilboost.jobs.role import Role
-from veilboost.jobs.spec import Job
 from veilboost.mpc.handshake import Meeting, greet
 from veilboost.mpc.ring import WORD
 from veilboost.mpc.transport.base import Transport

@@ -22,10 +22,11 @@ from veilboost.errors import InputError, VeilboostError
 from veilboost.jobs.certificates import load_tls
 from veilboost.jobs.entries import COURIER
 from veilboost.jobs.inputs import read_table
+from veilboost.jobs.job import Job
 from veilboost.jobs.nvflare_kits import project, restrict_kit
 from veilboost.jobs.nvflare_settings import find_place, nvflare_name, settings_file
 from veilboost.jobs.results import writing
-from veilboost.jobs.spec import Job, load_job
+from veilboost.jobs.spec import load_job
 
 
 def main(arguments: list[str]) -> int:

@@ -21,11 +21,11 @@ from veilboost.errors import InputError, ParticipantError, VeilboostError
 from veilboost.jobs.children import running, start
 from veilboost.jobs.entries import COURIER, NVFLARE
 from veilboost.jobs.following import Following
+from veilboost.jobs.job import Job
 from veilboost.jobs.local import LocalRun, check_data_names, check_headers, check_ports, collect, prepare
 from veilboost.jobs.nvflare_kits import USER
 from veilboost.jobs.nvflare_settings import DONE, FAILURE, nvflare_name, read_failure, write_settings
 from veilboost.jobs.results import writing
-from veilboost.jobs.spec import Job
 
 _FOLDER: Final = "nvflare"
 _SERVER: Final = "localhost"

@@ -24,11 +24,12 @@ from typing import Final
 
 from veilboost.errors import InputError, ParticipantError, PeerLost, VeilboostError
 from veilboost.federated.nvflare_app import Console, run_participant, simulate, write_job, write_start_kits
+from veilboost.jobs.job import Job
 from veilboost.jobs.nvflare_kits import USER, project, restrict_kit
 from veilboost.jobs.nvflare_roles import JobCourier, JobSite
 from veilboost.jobs.nvflare_settings import nvflare_name
 from veilboost.jobs.process import end_with_parent
-from veilboost.jobs.spec import Job, load_job
+from veilboost.jobs.spec import load_job
 
 #: How long the server and the sites may take to start, and the server to answer.
 _START_SECONDS: Final = 180.0

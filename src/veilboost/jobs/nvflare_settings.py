@@ -22,8 +22,9 @@ from pathlib import Path
 
 from veilboost.errors import InputError, JobError, VeilboostError
 from veilboost.jobs.entries import TableEntry, check_keys, read_entry
+from veilboost.jobs.job import Job
 from veilboost.jobs.results import write_json, writing
-from veilboost.jobs.spec import Job, load_job
+from veilboost.jobs.spec import load_job
 from veilboost.jobs.toml_text import parse_toml, write_toml
 
 #: What a place leaves in `out` when it could not go on: `kind` and `message`. Only this place sees it.

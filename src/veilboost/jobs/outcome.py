@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from veilboost.jobs.job import Job
 from veilboost.jobs.process import peak_memory
-from veilboost.jobs.spec import Job
 from veilboost.mpc.ledger import Disclosure
 from veilboost.mpc.phases import PhaseTotal
 from veilboost.trees.ensemble import Ensemble

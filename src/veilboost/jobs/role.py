@@ -11,10 +11,10 @@ import numpy as np
 
 from veilboost.errors import ProtocolError
 from veilboost.jobs.entries import EMBEDDED
+from veilboost.jobs.job import Job
 from veilboost.jobs.outcome import Outcome, collected, settings
 from veilboost.jobs.report.page import write_report
 from veilboost.jobs.results import prepare_folder, write_json, writing
-from veilboost.jobs.spec import Job
 from veilboost.mpc.transport.tls import RECONNECT_SECONDS, TlsTransport
 
 #: How long a role waits for the others, unless told otherwise.

@@ -18,12 +18,12 @@ from veilboost.jobs.checkpoint import Checkpoints, digest_of
 from veilboost.jobs.connection import connection
 from veilboost.jobs.entries import DEALER
 from veilboost.jobs.inputs import bin_columns, disclosed_by_matching, matching, read_table, training_task
+from veilboost.jobs.job import Job
 from veilboost.jobs.limits import LEAST_ROWS, check_rows, warnings_of
 from veilboost.jobs.model_share import save_share
 from veilboost.jobs.outcome import Outcome
 from veilboost.jobs.results import read_ledger, write_ledger, writing
 from veilboost.jobs.role import Role, folder_of, hear_that_it_is_saved, tell_that_it_is_saved, timed, write_results
-from veilboost.jobs.spec import Job
 from veilboost.mpc.handshake import Meeting, announce_rows, dealer_session, greet, hear_rows, owner_session
 from veilboost.mpc.ledger import Disclosure
 from veilboost.mpc.transport.tls import TlsTransport

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from veilboost.jobs.entries import COURIER, DEALER
+from veilboost.jobs.job import Job
 from veilboost.jobs.report.charts import COLOURS, columns, legend, stacked_bar
 from veilboost.jobs.report.pieces import duration, scrolling, size
-from veilboost.jobs.spec import Job
 from veilboost.trees.markup import Markup, element
 
 

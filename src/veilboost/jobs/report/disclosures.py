@@ -8,9 +8,9 @@ from math import prod
 from typing import Any, Final
 
 from veilboost.jobs.entries import COURIER, DEALER
+from veilboost.jobs.job import Job
 from veilboost.jobs.report import federated
 from veilboost.jobs.report.meanings import FEDERATED_MEANINGS, MEANINGS, OF_MATCHING, meaning_of
-from veilboost.jobs.spec import Job
 from veilboost.mpc.ledger import EVERYONE
 
 _TIMES: Final = " \u00d7 "

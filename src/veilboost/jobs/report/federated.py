@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from veilboost.jobs.federated_spec import FederatedSpec
-from veilboost.jobs.spec import Job
+from veilboost.jobs.job import Job
 
 #: What everybody knows beside the facts of any job.
 KNOWN: Final = ("the number of rows of every party", "which parties took part in which tree")

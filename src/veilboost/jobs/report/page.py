@@ -10,6 +10,7 @@ from string import Template
 from typing import Any, Final
 
 from veilboost.jobs.entries import FEDERATED, SMPC
+from veilboost.jobs.job import Job
 from veilboost.jobs.report.charts import bar, learning_curve
 from veilboost.jobs.report.costs import cost_section
 from veilboost.jobs.report.disclosures import (
@@ -23,7 +24,6 @@ from veilboost.jobs.report.disclosures import (
 from veilboost.jobs.report.federated import settings_of
 from veilboost.jobs.report.meanings import meaning_of
 from veilboost.jobs.report.pieces import duration, scrolling, section, size
-from veilboost.jobs.spec import Job
 from veilboost.tables.schema import Kind
 from veilboost.trees.ensemble import Ensemble
 from veilboost.trees.importance import importance_of
