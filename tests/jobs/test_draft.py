@@ -96,21 +96,34 @@ def test_texts_that_say_who_a_row_is_are_refused(more: int) -> None:
         draft_feature("who", names, "table")
     assert draft_feature("who", pl.concat([names] * 2), "table").kind is CATEGORICAL
     assert draft_feature("who", names[:16], "table").kind is CATEGORICAL
-    assert draft_feature("who", names.cast(pl.Categorical), "table").kind is CATEGORICAL
+    assert draft_feature("who", names.cast(pl.Enum(names.unique())), "table").kind is CATEGORICAL
 
 
-@pytest.mark.parametrize("form", ["2024-02-{:02}", "2024-2-{}T10:30", "{:02}.02.2024", "{}/2/24 09:00"])
+@pytest.mark.parametrize(
+    "form",
+    ["2024-02-{:02}", "2024-2-{}T10:30", "{:02}.02.2024", "{}/2/24 09:00", "2024/02/{}", "{} Feb 2024", "2-{:02}-2024"],
+)
 def test_dates_as_text_are_refused(form: str) -> None:
     dates = [form.format(day) for day in range(1, 20)]
     with pytest.raises(DataError, match=r"column 'visit' holds dates: make it a number"):
         draft_feature("visit", pl.Series(dates * 3), "table")
+    with pytest.raises(DataError, match=r"column 'visit' holds dates"):
+        draft_feature("visit", pl.Series([*dates * 3, "unknown"], dtype=pl.Categorical), "table")
     assert draft_feature("visit", pl.Series(dates[:4] * 9), "table").kind is CATEGORICAL
+
+
+@pytest.mark.parametrize("form", ["1.{}.10", "{}-18-5", "ward {}-2"])
+def test_codes_are_no_dates(form: str) -> None:
+    codes = [form.format(number) for number in range(30)]
+    assert draft_feature("code", pl.Series(codes * 3), "table").kind is CATEGORICAL
 
 
 @pytest.mark.parametrize(
     ("cells", "expected"),
     [
         (pl.Series(range(100, 120)), True),
+        (pl.Series([10**17 + number for number in range(20)]), True),
+        (pl.Series([f" {number}" for number in range(20)]), True),
         (pl.Series([str(number) for number in range(20)]), True),
         (pl.Series([float(number * number) for number in range(20)]), True),
         (pl.Series(range(19)), False),

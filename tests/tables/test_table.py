@@ -216,7 +216,7 @@ def test_bad_labels(label: LabelSpec, cells: list[Any], where: str, why: str) ->
         (b"", "the file is empty"),
         (b"age\n", "no rows"),
         (b"age", "no rows"),
-        (b"\n\n", "there is no column 'age'"),
+        (b"\n\n", "the file is blank"),
         (b"Age\n1\n", "other capitals"),
         (b"41,zqx\n42,zqx\n", "there is no column 'age'"),
         (b"age;zqx\n1;2\n", "not to be separated by commas"),

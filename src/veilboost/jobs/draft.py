@@ -27,7 +27,14 @@ MOST_LEVELS = 256
 _FEW_LEVELS = 16
 #: Whole numbers of which so many are all different may number the rows.
 _ROWS_TO_NUMBER = 20
-_DATE = re.compile(r"(\d{4}-\d{1,2}-\d{1,2}|\d{1,2}[./]\d{1,2}[./](\d{4}|\d\d))([ T].*)?")
+_DAY, _MONTH, _YEAR = r"(0?[1-9]|[12]\d|3[01])", r"(0?[1-9]|1[0-2]|[A-Za-z]{3,9})", r"((19|20)\d\d|\d\d)"
+_DATE = re.compile(
+    "({3}[-./ ]{1}[-./ ]{0}|{0}[-./ ]{1}[-./ ]{2}|{1}[-/ ]{0}[-/ ]{2})([ T].*)?".format(
+        _DAY, _MONTH, _YEAR, r"(19|20)\d\d"
+    )
+)
+#: Of the levels of a column of dates at least this part are dates; the others say that there is none.
+_DATES_PART = 0.9
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 FIRST_PORT = 7100
 
@@ -66,8 +73,7 @@ def draft_feature(name: str, cells: pl.Series, where: str) -> Feature:
         if all(_NUMBER.fullmatch(word) for word in distinct_text):
             return Feature(name, _numeric_kind(len(distinct_text), len(text) - text.null_count()), (), missing)
         levels = sorted(distinct_text)
-        if cells.dtype != pl.Categorical:
-            _refuse_texts_of_rows(name, levels, len(text) - text.null_count(), where)
+        _refuse_texts_of_rows(name, levels, len(text) - text.null_count(), where)
     if len(levels) > MOST_LEVELS:
         raise _too_many_levels(name, f"{len(levels)} different texts", where)
     return Feature(name, Kind.CATEGORICAL, tuple(levels), missing)
@@ -77,9 +83,12 @@ def may_number_rows(cells: pl.Series) -> bool:
     """Whether a column holds a different whole number in every row, as numbers of patients do."""
     if not (cells.dtype.is_numeric() or cells.dtype == pl.String):
         return False
-    numbers = cells.cast(pl.Float64, strict=False).fill_nan(None).drop_nulls()
-    whole = len(numbers) == len(cells) >= _ROWS_TO_NUMBER and bool((numbers == numbers.floor()).all())
-    return whole and numbers.n_unique() == len(numbers)
+    if cells.dtype == pl.String:
+        cells = cells.str.strip_chars()
+    if not cells.dtype.is_integer():
+        exact = cells.cast(pl.Int64, strict=False)  # of floats and their texts: those that are whole
+        cells = exact if cells.dtype == pl.String or (cells == exact).all() else cells.clear()
+    return len(cells) >= _ROWS_TO_NUMBER and cells.null_count() == 0 and cells.n_unique() == len(cells)
 
 
 def fits_classification(name: str, cells: pl.Series, where: str) -> bool:
@@ -107,7 +116,7 @@ def _refuse_texts_of_rows(name: str, levels: Sequence[str], rows: int, where: st
     """Texts that say when or who a row is must not become levels, which all participants read."""
     if len(levels) <= _FEW_LEVELS:
         return
-    if all(_DATE.fullmatch(level) for level in levels):
+    if sum(_DATE.fullmatch(level) is not None for level in levels) >= _DATES_PART * len(levels):
         raise _dates(name, where)
     if len(levels) > _CONTINUOUS_PART * rows:
         raise _too_many_levels(name, "another text in nearly every row", where)
@@ -123,7 +132,8 @@ def _too_many_levels(name: str, what: str, where: str) -> DataError:
 
 def _dates(name: str, where: str) -> DataError:
     return DataError(
-        f"{where}: column '{name}' holds dates: make it a number, such as days since a date, or leave it out"
+        f"{where}: column '{name}' holds dates: make it a number, such as days since a date, leave it out, "
+        "or say that it is categorical, with its levels (in the job file, or features=)"
     )
 
 

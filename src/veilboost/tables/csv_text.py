@@ -36,10 +36,12 @@ def csv_header(source: Path | bytes, where: str) -> list[str]:
     Raises
     ------
     DataError
-        When they are not UTF-8, or the quotes do not fit.
+        When there is none, they are not UTF-8, or the quotes do not fit.
     """
     with _open(source) as file:
         header = next((row for row in _rows(file, where) if row), [])
+    if not header:
+        raise DataError(f"{where}: the file is blank: give a table with a header and at least one row")
     if any(_NO_UTF8.search(name) for name in header):
         raise DataError(f"{where}: the header is not UTF-8: save the table as UTF-8")
     return header

@@ -41,9 +41,10 @@ def test_address_of_another_machine_is_refused() -> None:
         listen("south", "192.0.2.1", 7100)
 
 
-def test_unknown_host_is_refused() -> None:
-    with pytest.raises(InputError, match=r"south cannot listen at south\.invalid:7100 .*check the host's name in the"):
-        listen("south", "south.invalid", 7100)
+@pytest.mark.parametrize("host", ["south.invalid", "south..hospital", "s" * 70])
+def test_unknown_host_is_refused(host: str) -> None:
+    with pytest.raises(InputError, match=rf"south cannot listen at {host}:7100 .*check the host's name in the"):
+        listen("south", host, 7100)
 
 
 def test_absent_peers_are_named(place: Place) -> None:

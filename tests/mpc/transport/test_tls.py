@@ -341,6 +341,7 @@ def test_wrong_size_is_refused_while_it_is_read_ahead(raw: Raw) -> None:
         ProtocolError, match=rf"^south sent a frame of {LARGEST_FRAME} bytes where 8 were due, at step 1"
     ):
         raw.north.receive("south", 8)
+    assert not link_to(raw.north, "south")._awaiting  # the other thread reads on, for south's goodbye
 
 
 def test_frame_is_read_ahead_in_pieces(raw: Raw) -> None:

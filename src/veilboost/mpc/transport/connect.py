@@ -95,15 +95,19 @@ def listen(name: str, host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(64)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host name with a part that is empty or too long
         close(listener)
-        if isinstance(error, socket.gaierror):
+        code = error.errno if isinstance(error, OSError) else None
+        if isinstance(error, socket.gaierror | UnicodeError):
             mend = "check the host's name in the job file"
-        elif error.errno == errno.EADDRNOTAVAIL:
+        elif code == errno.EADDRNOTAVAIL:
             mend = f"start {name} on the machine that has this address, or change it in the job file"
-        else:
+        elif code == errno.EADDRINUSE:
             mend = "stop the program that uses the port, or change the address in the job file"
-        raise InputError(f"{name} cannot listen at {host}:{port} ({error.strerror or error}): {mend}") from None
+        else:
+            mend = "change the address in the job file"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a usable name"
+        raise InputError(f"{name} cannot listen at {host}:{port} ({reason}): {mend}") from None
     return listener
 
 

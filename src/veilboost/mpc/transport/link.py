@@ -172,10 +172,10 @@ class Link:
             if frame is not None:
                 break
             with self._state:
-                self._awaiting = True
                 coming = None if self._frames else self._coming
                 if coming is not None and not _fits(coming, size, at_most):
                     raise self._wrong_size(coming, size, at_most)
+                self._awaiting = True
                 ended = self.failure is not None or self.left
                 if not self._frames and not ended and (self._reading.locked() or not self.up):
                     self._changed.wait(_AWAY_SECONDS)
