@@ -35,6 +35,7 @@ _DATE = re.compile(
 )
 #: Of the levels of a column of dates at least this part are dates; the others say that there is none.
 _DATES_PART = 0.9
+_BY_HAND = "or say that it is categorical, with its levels (in the job file, or features=)"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 FIRST_PORT = 7100
 
@@ -81,13 +82,13 @@ def draft_feature(name: str, cells: pl.Series, where: str) -> Feature:
 
 def may_number_rows(cells: pl.Series) -> bool:
     """Whether a column holds a different whole number in every row, as numbers of patients do."""
-    if not (cells.dtype.is_numeric() or cells.dtype == pl.String):
-        return False
     if cells.dtype == pl.String:
-        cells = cells.str.strip_chars()
-    if not cells.dtype.is_integer():
-        exact = cells.cast(pl.Int64, strict=False)  # of floats and their texts: those that are whole
-        cells = exact if cells.dtype == pl.String or (cells == exact).all() else cells.clear()
+        cells = cells.str.strip_chars().cast(pl.Int64, strict=False)
+    elif cells.dtype.is_float():
+        whole = cells.cast(pl.Int64, strict=False)
+        cells = whole.set(whole != cells, None)
+    elif not cells.dtype.is_integer():
+        return False
     return len(cells) >= _ROWS_TO_NUMBER and cells.null_count() == 0 and cells.n_unique() == len(cells)
 
 
@@ -117,7 +118,10 @@ def _refuse_texts_of_rows(name: str, levels: Sequence[str], rows: int, where: st
     if len(levels) <= _FEW_LEVELS:
         return
     if sum(_DATE.fullmatch(level) is not None for level in levels) >= _DATES_PART * len(levels):
-        raise _dates(name, where)
+        raise DataError(
+            f"{where}: column '{name}' holds dates: make it a number, such as days since a date, leave it out, "
+            f"{_BY_HAND}"
+        )
     if len(levels) > _CONTINUOUS_PART * rows:
         raise _too_many_levels(name, "another text in nearly every row", where)
 
@@ -125,21 +129,15 @@ def _refuse_texts_of_rows(name: str, levels: Sequence[str], rows: int, where: st
 def _too_many_levels(name: str, what: str, where: str) -> DataError:
     return DataError(
         f"{where}: column '{name}' has {what}: "
-        "name it as the id (--id, or id=) if it says which rows belong together, leave it out, or say that it is "
-        "categorical, with its levels (in the job file, or features=)"
-    )
-
-
-def _dates(name: str, where: str) -> DataError:
-    return DataError(
-        f"{where}: column '{name}' holds dates: make it a number, such as days since a date, leave it out, "
-        "or say that it is categorical, with its levels (in the job file, or features=)"
+        f"name it as the id (--id, or id=) if it says which rows belong together, leave it out, {_BY_HAND}"
     )
 
 
 def _refuse_unreadable(name: str, cells: pl.Series, where: str) -> None:
     if cells.dtype in (pl.Date, pl.Datetime):
-        raise _dates(name, where)
+        raise DataError(
+            f"{where}: column '{name}' holds dates: make it a number, such as days since a date, or leave it out"
+        )
     if not is_readable(cells.dtype):
         kind = cells.dtype.base_type().__name__
         raise DataError(

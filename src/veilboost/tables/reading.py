@@ -85,9 +85,10 @@ def _stored(source: Source, where: str) -> Iterator[Path | bytes]:
     """A file that is there and not empty, or the bytes of one; what goes wrong with it is told as a DataError."""
     empty = DataError(f"{where}: the file is empty: give a table with a header and at least one row")
     if isinstance(source, BytesIO):
-        if not source.getvalue():
+        data = source.getvalue()
+        if not data:
             raise empty
-        yield source.getvalue()
+        yield data
         return
     if not isinstance(source, str | Path):
         raise DataError(f"{where}: cannot read a {type(source).__name__}: give a CSV or Parquet file, or a data frame")
@@ -123,25 +124,26 @@ def _is_parquet(stored: Path | bytes, where: str) -> bool:
 
 
 def _parquet_header(stored: Path | bytes, where: str) -> list[str]:
-    try:
-        return _scan_parquet(stored).collect_schema().names()
-    except POLARS_ERRORS:
-        raise DataError(f"{where}: the Parquet file is damaged: write it again") from None
+    with _scanned(stored, where) as lazy:
+        return lazy.collect_schema().names()
 
 
 def _read_parquet(stored: Path | bytes, names: Sequence[str], where: str) -> pl.DataFrame:
-    header = _parquet_header(stored, where)
-    columns = [header[at] for at in find_columns(header, names, where)]
-    try:
-        frame = _scan_parquet(stored).select(columns).collect()
-    except POLARS_ERRORS:
-        raise DataError(f"{where}: the Parquet file is damaged: write it again") from None
+    with _scanned(stored, where) as lazy:
+        header = lazy.collect_schema().names()
+        columns = [header[at] for at in find_columns(header, names, where)]
+        frame = lazy.select(columns).collect()
     return pl.DataFrame({name: frame[column] for name, column in zip(names, columns, strict=True)})
 
 
-def _scan_parquet(stored: Path | bytes) -> pl.LazyFrame:
-    source = BytesIO(stored) if isinstance(stored, bytes) else stored
-    return pl.scan_parquet(source, glob=False, hive_partitioning=False)
+@contextmanager
+def _scanned(stored: Path | bytes, where: str) -> Iterator[pl.LazyFrame]:
+    """A Parquet file of which nothing has been read; that it is damaged is told as a DataError."""
+    try:
+        source = BytesIO(stored) if isinstance(stored, bytes) else stored
+        yield pl.scan_parquet(source, glob=False, hive_partitioning=False)
+    except POLARS_ERRORS:
+        raise DataError(f"{where}: the Parquet file is damaged: write it again") from None
 
 
 def _from_pandas(name: str, column: Any, where: str) -> pl.Series:

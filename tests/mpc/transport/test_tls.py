@@ -363,6 +363,7 @@ def test_memory_follows_what_was_sent(raw: Raw) -> None:
     raw.send(DATA, 1, bytes(1000), size=LARGEST_FRAME)
     wait_for_read_ahead(raw)
     time.sleep(0.2)  # long enough to read what there is
+    assert link_to(raw.north, "south")._reading.locked()
     assert resident_bytes() - before < LARGEST_FRAME // 4
 
 

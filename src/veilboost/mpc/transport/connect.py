@@ -97,7 +97,7 @@ def listen(name: str, host: str, port: int) -> socket.socket:
         listener.listen(64)
     except (OSError, UnicodeError) as error:  # UnicodeError: a host name with a part that is empty or too long
         close(listener)
-        code = error.errno if isinstance(error, OSError) else None
+        reason, code = getattr(error, "strerror", None) or str(error), getattr(error, "errno", None)
         if isinstance(error, socket.gaierror | UnicodeError):
             mend = "check the host's name in the job file"
         elif code == errno.EADDRNOTAVAIL:
@@ -106,7 +106,6 @@ def listen(name: str, host: str, port: int) -> socket.socket:
             mend = "stop the program that uses the port, or change the address in the job file"
         else:
             mend = "change the address in the job file"
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a usable name"
         raise InputError(f"{name} cannot listen at {host}:{port} ({reason}): {mend}") from None
     return listener
 
